@@ -112,7 +112,11 @@ impl ReasonCode {
     /// The code with this number, or `None` if the standard defines none.
     #[must_use]
     pub fn from_u8(value: u8) -> Option<Self> {
-        Self::ALL.binary_search_by_key(&value, |code| code.as_u8()).ok().and_then(|i| Self::ALL.get(i)).copied()
+        Self::ALL
+            .binary_search_by_key(&value, |code| code.as_u8())
+            .ok()
+            .and_then(|i| Self::ALL.get(i))
+            .copied()
     }
 
     /// The number on the wire.
@@ -332,7 +336,7 @@ impl ReasonCode {
             | Self::MaximumConnectTime
             | Self::SubscriptionIdentifiersNotSupported
             | Self::WildcardSubscriptionsNotSupported => Senders::SERVER,
-            // The client's table has no row for it, yet §4.12 lets both ends close with it.
+            // Listed for DISCONNECT by §MQTT5 2.4 though table 3.14.2.1 leaves it out.
             Self::BadAuthenticationMethod => Senders::BOTH,
             _ => Senders::NONE,
         }
@@ -486,9 +490,8 @@ mod tests {
     fn the_tables_have_as_many_rows_as_the_standard() {
         // [MQTT5-3.2.2-8] [MQTT5-3.4.2-1] [MQTT5-3.5.2-1] [MQTT5-3.6.2-1] [MQTT5-3.7.2-1]
         // [MQTT5-3.9.3-2] [MQTT5-3.11.3-2] [MQTT5-3.14.2-1] [MQTT5-3.15.2-1]
-        let rows = |packet| {
-            ReasonCode::ALL.iter().filter(|code| code.senders(packet) != Senders::NONE).count()
-        };
+        let rows =
+            |packet| ReasonCode::ALL.iter().filter(|code| code.senders(packet) != Senders::NONE).count();
         assert_eq!(rows(PacketType::ConnAck), 22);
         assert_eq!(rows(PacketType::PubAck), 9);
         assert_eq!(rows(PacketType::PubRec), 9);
