@@ -17,7 +17,9 @@ pub mod mesh;
 pub mod message;
 pub mod metrics;
 pub mod peer;
+pub mod slab;
 pub mod time;
+pub mod topics;
 
 pub use crate::action::{Action, Actions, Arrival};
 pub use crate::config::Config;
