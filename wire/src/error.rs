@@ -229,8 +229,7 @@ impl Cause {
             | Self::QoSInvalid
             | Self::PropertyUnknown { .. }
             | Self::PropertyNotAllowed { .. }
-            | Self::SubscriptionOptionsReserved
-            | Self::ReasonCodeInvalid { .. } => ReasonCode::MalformedPacket,
+            | Self::SubscriptionOptionsReserved => ReasonCode::MalformedPacket,
             Self::PacketNotAllowed { .. }
             | Self::SessionPresentInRefusal
             | Self::DupWithoutQoS
@@ -242,7 +241,8 @@ impl Cause {
             | Self::SubscriptionOptionsValue
             | Self::NoLocalOnShared
             | Self::FiltersMissing
-            | Self::ReasonCodesMissing => ReasonCode::ProtocolError,
+            | Self::ReasonCodesMissing
+            | Self::ReasonCodeInvalid { .. } => ReasonCode::ProtocolError,
             // [MQTT5-3.1.2-1] [MQTT311-3.1.2-2]
             Self::ProtocolName | Self::ProtocolLevel { .. } => ReasonCode::UnsupportedProtocolVersion,
             Self::ClientIdTooLong { .. } | Self::ClientIdEmpty => ReasonCode::ClientIdentifierNotValid,

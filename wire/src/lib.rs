@@ -21,7 +21,10 @@
     )
 )]
 
+pub mod decoder;
+pub mod encoder;
 pub mod error;
+mod greeting;
 pub mod limits;
 pub mod packet;
 pub mod properties;
@@ -30,8 +33,13 @@ pub mod reason;
 pub mod topic;
 pub mod types;
 pub mod utf8;
+mod v3;
+mod v5;
 pub mod varint;
+mod writer;
 
+pub use decoder::{Frame, decode, decode_one, frame, frame_of};
+pub use encoder::PublishHead;
 pub use error::{Cause, DecodeError, EncodeError};
 pub use limits::{Limits, Sender};
 pub use packet::Packet;

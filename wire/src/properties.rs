@@ -155,12 +155,11 @@ impl PropertyId {
     #[must_use]
     #[inline]
     pub const fn is_repeatable_in(self, carrier: Carrier) -> bool {
-        match self {
-            Self::UserProperty => true,
+        matches!(
+            (self, carrier),
             // A message carries the identifier of each subscription that matched.
-            Self::SubscriptionIdentifier => matches!(carrier, Carrier::Packet(PacketType::Publish)),
-            _ => false,
-        }
+            (Self::UserProperty, _) | (Self::SubscriptionIdentifier, Carrier::Packet(PacketType::Publish))
+        )
     }
 
     /// Whether only one end may send the property in this carrier, and it is not `sender`.

@@ -1,8 +1,9 @@
 //! A cursor over one packet's body. Every read is checked against the end; nothing is copied.
 
 use crate::error::{Cause, DecodeError};
+use crate::limits::Limits;
 use crate::types::PacketId;
-use crate::{utf8, varint};
+use crate::{topic, utf8, varint};
 
 /// What is left of a body, and how long it was.
 #[derive(Clone, Debug)]
@@ -142,7 +143,89 @@ impl<'a> Reader<'a> {
         PacketId::new(value).ok_or_else(|| self.error(Cause::PacketIdZero))
     }
 
-    /// Skips a length-prefixed field of a list that was validated before; `None` at its end.
+    /// A topic name: a string of at least one character, without wildcards, of not too many levels.
+    #[inline]
+    pub(crate) fn topic_name(&mut self, limits: &Limits) -> Result<&'a str, DecodeError> {
+        let topic = self.topic_name_or_empty(limits)?;
+        // [MQTT5-4.7.3-1] [MQTT311-4.7.3-1]
+        if topic.is_empty() { Err(self.error(Cause::TopicNameEmpty)) } else { Ok(topic) }
+    }
+
+    /// As [`Reader::topic_name`], or nothing.
+    ///
+    /// One pass over the bytes looks for all that may be wrong; only then it is told apart.
+    #[inline]
+    pub(crate) fn topic_name_or_empty(&mut self, limits: &Limits) -> Result<&'a str, DecodeError> {
+        let bytes = self.binary()?;
+        let Ok(topic) = core::str::from_utf8(bytes) else {
+            // [MQTT5-3.3.2-1] [MQTT311-3.3.2-1]
+            return Err(self.error(Cause::StringNotUtf8));
+        };
+        let (mut forbidden, mut slashes) = (false, 0_usize);
+        for &byte in bytes {
+            forbidden |= (byte == 0) | (byte == b'+') | (byte == b'#');
+            slashes = slashes.wrapping_add(usize::from(byte == b'/'));
+        }
+        if forbidden || slashes >= usize::from(limits.topic_levels_max) || self.strict {
+            self.check_topic_name(bytes, slashes, limits)?;
+        }
+        Ok(topic)
+    }
+
+    /// Tells what is wrong with a topic name, if anything.
+    #[cold]
+    fn check_topic_name(&self, bytes: &[u8], slashes: usize, limits: &Limits) -> Result<(), DecodeError> {
+        let topic = utf8::check(bytes, self.strict).map_err(|cause| self.error(cause))?;
+        // [MQTT5-3.3.2-2] [MQTT311-3.3.2-2] [MQTT5-4.7.0-1] [MQTT311-4.7.1-1]
+        if topic::has_wildcard(topic) {
+            return Err(self.error(Cause::TopicNameWildcard));
+        }
+        self.check_levels(slashes, limits)
+    }
+
+    /// Fails if a topic with this many slashes has too many levels.
+    fn check_levels(&self, slashes: usize, limits: &Limits) -> Result<(), DecodeError> {
+        let max = limits.topic_levels_max;
+        if slashes >= usize::from(max) {
+            return Err(self.error(Cause::TopicLevelsTooMany { max }));
+        }
+        Ok(())
+    }
+
+    /// A topic filter. `[MQTT5-3.8.3-1]` `[MQTT311-3.8.3-1]` `[MQTT5-3.10.3-1]` `[MQTT311-3.10.3-1]`
+    pub(crate) fn topic_filter(&mut self, limits: &Limits) -> Result<&'a str, DecodeError> {
+        let filter = self.string()?;
+        // [MQTT5-4.7.1-1] [MQTT311-4.7.1-2] [MQTT5-4.7.1-2] [MQTT311-4.7.1-3] [MQTT5-4.7.3-1]
+        // [MQTT311-4.7.3-1]
+        if topic::check_filter(filter).is_err() {
+            return Err(self.error(Cause::TopicFilterInvalid));
+        }
+        self.check_levels(topic::level_count(filter).saturating_sub(1), limits)?;
+        Ok(filter)
+    }
+
+    /// The list of an UNSUBSCRIBE, validated. `[MQTT5-3.10.3-2]` `[MQTT311-3.10.3-2]`: at least one.
+    pub(crate) fn topic_filters(&mut self, limits: &Limits) -> Result<&'a [u8], DecodeError> {
+        let list = self.rest;
+        let mut count = 0;
+        while !self.is_empty() {
+            self.count_filter(&mut count, limits)?;
+            self.topic_filter(limits)?;
+        }
+        if list.is_empty() { Err(self.error(Cause::FiltersMissing)) } else { Ok(list) }
+    }
+
+    /// Counts one more filter, up to the limit.
+    pub(crate) fn count_filter(&self, count: &mut u16, limits: &Limits) -> Result<(), DecodeError> {
+        let max = limits.filters_max;
+        if *count >= max {
+            return Err(self.error(Cause::FiltersTooMany { max }));
+        }
+        *count = count.saturating_add(1);
+        Ok(())
+    }
+
+    /// The next string of a list that was validated before; `None` at its end.
     #[inline]
     pub(crate) fn known_string(&mut self) -> Option<&'a str> {
         let bytes = self.binary().ok()?;

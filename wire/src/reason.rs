@@ -197,7 +197,10 @@ impl ReasonCode {
             Self::WildcardSubscriptionsNotSupported => "wildcard_subscriptions_not_supported",
         }
     }
+}
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "each table lists a few of all codes")]
+impl ReasonCode {
     /// Who may send this code in a packet of this type: the columns of the tables in §MQTT5 3.
     #[must_use]
     pub const fn senders(self, packet: PacketType) -> Senders {
@@ -426,6 +429,7 @@ impl ConnectReturnCode {
     /// `None` means that nothing fits and the connection is closed without a CONNACK
     /// `[MQTT311-3.2.2-6]`.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few codes have a counterpart")]
     pub const fn from_reason_code(code: ReasonCode) -> Option<Self> {
         Some(match code {
             ReasonCode::Success => Self::Accepted,

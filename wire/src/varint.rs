@@ -17,13 +17,29 @@ pub enum Varint {
     Incomplete,
 }
 
-/// Reads a number from the start of `buf`.
+/// Reads a number from the start of `buf`, in its shortest form only.
 ///
 /// # Errors
 /// [`Cause::VarintTooLong`] if a fourth byte says that a fifth follows; [`Cause::VarintNotMinimal`]
 /// if a shorter form exists `[MQTT5-1.5.5-1]`.
 #[inline]
 pub fn decode(buf: &[u8]) -> Result<Varint, Cause> {
+    let number = decode_any_form(buf);
+    if let Ok(Varint::Whole { value, bytes }) = number {
+        // [MQTT5-1.5.5-1]
+        if bytes > 1 && len(value) != Some(bytes) {
+            return Err(Cause::VarintNotMinimal);
+        }
+    }
+    number
+}
+
+/// Reads a number from the start of `buf`, also in a longer form than it needs (3.x).
+///
+/// # Errors
+/// [`Cause::VarintTooLong`] if a fourth byte says that a fifth follows.
+#[inline]
+pub fn decode_any_form(buf: &[u8]) -> Result<Varint, Cause> {
     let mut value = 0_u32;
     for (index, shift) in [0_u32, 7, 14, 21].into_iter().enumerate() {
         let Some(&byte) = buf.get(index) else {
@@ -31,12 +47,7 @@ pub fn decode(buf: &[u8]) -> Result<Varint, Cause> {
         };
         value |= u32::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
-            // [MQTT5-1.5.5-1]: a last byte of zero adds nothing, so one byte less would do.
-            return if byte == 0 && index > 0 {
-                Err(Cause::VarintNotMinimal)
-            } else {
-                Ok(Varint::Whole { value, bytes: index.saturating_add(1) })
-            };
+            return Ok(Varint::Whole { value, bytes: index.saturating_add(1) });
         }
     }
     Err(Cause::VarintTooLong)

@@ -25,7 +25,6 @@ use crate::types::PacketType;
 
 /// One control packet, borrowed from a receive buffer or from its sender's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "decoding allocates nothing, so CONNECT is not boxed")]
 pub enum Packet<'a> {
     /// CONNECT
     Connect(Connect<'a>),

@@ -5,7 +5,8 @@ use core::num::NonZeroU16;
 
 use super::connect::WillProperties;
 use super::user_properties::UserProperties;
-use crate::error::Cause;
+use crate::error::{Cause, DecodeError};
+use crate::limits::Limits;
 use crate::properties::{PropertyId, skip_value};
 use crate::reader::Reader;
 use crate::types::{PacketId, QoS};
@@ -51,6 +52,15 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> PublishProperties<'a> {
+    /// Reads properties in wire form, without the length before them, such as
+    /// [`PublishProperties::write_forwardable`] wrote.
+    ///
+    /// # Errors
+    /// As for the properties of a PUBLISH.
+    pub fn parse(wire: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
+        crate::v5::decode::publish_properties(wire, limits)
+    }
+
     /// Whether there is something that [`PublishProperties::write_forwardable`] would write.
     #[must_use]
     #[inline]
