@@ -1,3 +1,169 @@
-//! Placeholder.
+//! `dunlin-loadgen`: drives an MQTT broker and checks what comes back.
+//!
+//! Reading order: `cli.rs` (what can be asked for), `scenario/` (what the connections do), `topology.rs` (who
+//! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
+//! `engine.rs` (connections over rings), `meter.rs` and `report.rs` (what is printed).
 
-fn main() {}
+mod cli;
+mod client;
+mod clock;
+mod dice;
+mod engine;
+mod failures;
+mod floor;
+mod keep_alive;
+mod meter;
+mod mqtt;
+mod pace;
+mod process;
+mod report;
+mod roster;
+mod scenario;
+mod source;
+mod stamp;
+mod topology;
+mod verify;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Parser as _;
+
+use cli::{Cli, CommonArgs, Message, PacingArgs, Scenario};
+use clock::SECOND_NS;
+use report::Report;
+use roster::Protocol;
+use scenario::traffic::{Pacing, Plan};
+use scenario::{Common, RunError, connect, subscribe, traffic};
+use topology::{Shape, Topology};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.common.json;
+    match run(cli) {
+        Ok(report) => {
+            let text = if json { as_json(&report) } else { report.table() };
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if report.is_clean() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn as_json(report: &Report) -> String {
+    let mut text =
+        serde_json::to_string_pretty(report).expect("the report has only strings, numbers and lists");
+    text.push('\n');
+    text
+}
+
+fn run(cli: Cli) -> Result<Report, RunError> {
+    let common = common(&cli.common)?;
+    match cli.scenario {
+        Scenario::Idle { connections, keep_alive, rate, settle, message } => {
+            let senders = u32::from(rate > 0);
+            let topology = Topology { shape: Shape::Own, senders, receivers: connections };
+            let pacing =
+                if rate > 0 { Pacing::Open { per_second: rate, spin: false } } else { Pacing::Silent };
+            let plan = plan("idle", topology, pacing, message);
+            let plan = Plan { keep_alive_seconds: keep_alive, settle_ns: nanoseconds(settle), ..plan };
+            traffic::run(plan, &common)
+        }
+        Scenario::P2p { pairs, pacing, message } => {
+            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
+            traffic::run(plan("p2p", topology, pace(pacing), message), &common)
+        }
+        Scenario::Fanin { publishers, pacing, message } => {
+            let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
+            traffic::run(plan("fanin", topology, pace(pacing), message), &common)
+        }
+        Scenario::Fanout { subscribers, pacing, message } => {
+            let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
+            traffic::run(plan("fanout", topology, pace(pacing), message), &common)
+        }
+        Scenario::Wild { clients, filters, publishers, pacing, message } => {
+            let topology =
+                Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
+            traffic::run(plan("wild", topology, pace(pacing), message), &common)
+        }
+        Scenario::Lat { pairs, rate, sleep, message } => {
+            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
+            let pacing = Pacing::Open { per_second: rate, spin: !sleep };
+            traffic::run(plan("lat", topology, pacing, message), &common)
+        }
+        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, &common),
+        Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
+            subscribe::Plan {
+                clients,
+                filters,
+                per_packet: per_packet.max(1),
+                qos: qos.into(),
+                unsubscribe: !keep,
+            },
+            &common,
+        ),
+    }
+}
+
+fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message) -> Plan {
+    Plan {
+        name,
+        topology,
+        pacing,
+        qos: message.qos.into(),
+        payload_bytes: message.payload,
+        keep_alive_seconds: 0,
+        settle_ns: 0,
+    }
+}
+
+const fn pace(arguments: PacingArgs) -> Pacing {
+    match arguments.rate {
+        Some(per_second) => Pacing::Open { per_second, spin: arguments.spin },
+        None => Pacing::Closed { window: arguments.window },
+    }
+}
+
+fn common(arguments: &CommonArgs) -> Result<Common, RunError> {
+    if let Some(core) = arguments.core {
+        dunlin_ring::pin_to_core(core).map_err(scenario::host("pinning to the core"))?;
+    }
+    let protocol = if arguments.floor { Protocol::Floor } else { Protocol::Mqtt(arguments.mqtt.into()) };
+    Ok(Common {
+        target: arguments.target,
+        protocol,
+        sources: arguments.source.map(|pool| pool.with_per_address(arguments.per_source)),
+        per_ring: arguments.per_ring.max(1),
+        broker_pid: arguments.broker_pid,
+        seed: arguments.seed,
+        run: run_number(),
+        concurrency: arguments.concurrency.max(1),
+        patience_seconds: arguments.patience,
+        warm_up_ns: nanoseconds(arguments.warm_up),
+        duration_ns: nanoseconds(arguments.seconds),
+    })
+}
+
+/// A number that differs from run to run, so that leftovers of an earlier run are recognised.
+#[expect(clippy::disallowed_methods, reason = "the generator's edge to the clock")]
+fn run_number() -> u32 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mixed = since_epoch.as_nanos() ^ u128::from(std::process::id()) << 40;
+    dice::Dice::new(u64::try_from(mixed & u128::from(u64::MAX)).unwrap_or(0)).roll()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the command line allows 0 to 10^6"
+)]
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * SECOND_NS as f64) as u64
+}

@@ -1,0 +1,272 @@
+//! The command line.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::mqtt::{QoS, Version};
+use crate::source::SourcePool;
+
+/// An MQTT load generator that checks what it receives.
+///
+/// Each scenario connects, warms up, measures for a while, and then waits for what is still under way. Every
+/// payload carries its run, sender, sequence and intended sending time with a checksum, so losses, duplicates,
+/// changes of order, wrong recipients and damage are counted; any of them makes the exit code 1. An exit code
+/// of 2 means that the run could not be carried out.
+#[derive(Debug, Parser)]
+#[command(name = "dunlin-loadgen", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  1,000 pairs, one QoS 1 message under way in each, against a broker whose processor time is read:
+      dunlin-loadgen p2p --qos 1 --broker-pid $(pidof mosquitto) --core 1
+  the same pairs at a fixed 20,000 messages per second, latency from the intended time:
+      dunlin-loadgen p2p --rate 20000
+  50,000 idle MQTT 5 connections from many local addresses, for a minute:
+      dunlin-loadgen idle --connections 50000 --mqtt 5 --source 127.1.0.0/16 --seconds 60";
+
+/// Options of all scenarios.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Address of the broker.
+    #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ADDRESS:PORT")]
+    pub(crate) target: SocketAddr,
+    /// MQTT version of all clients.
+    #[arg(long, global = true, default_value = "3.1.1", value_name = "VERSION")]
+    pub(crate) mqtt: MqttVersion,
+    /// Talk to the floor tool (`dunlin-perf floor`) instead of a broker.
+    #[arg(long, global = true)]
+    pub(crate) floor: bool,
+    /// Seconds measured.
+    #[arg(long, global = true, default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Seconds before measuring begins.
+    #[arg(long, global = true, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// Core to run on.
+    #[arg(long, global = true)]
+    pub(crate) core: Option<usize>,
+    /// Process id of the broker: its processor time and memory are read from /proc.
+    #[arg(long, global = true, value_name = "PID")]
+    pub(crate) broker_pid: Option<u32>,
+    /// Local addresses to connect from, as a block.
+    #[arg(long, global = true, value_name = "ADDRESS/BITS")]
+    pub(crate) source: Option<SourcePool>,
+    /// Connections per local address at most.
+    #[arg(long, global = true, default_value_t = crate::source::PER_ADDRESS)]
+    pub(crate) per_source: u32,
+    /// Connections per io_uring at most; a ring's table holds no more than RLIMIT_NOFILE.
+    #[arg(long, global = true, default_value_t = crate::engine::PER_RING)]
+    pub(crate) per_ring: u32,
+    /// Connections under way at the same time while connecting.
+    #[arg(long, global = true, default_value_t = 64)]
+    pub(crate) concurrency: u32,
+    /// Seconds without progress after which set-up is given up.
+    #[arg(long, global = true, default_value_t = 10)]
+    pub(crate) patience: u64,
+    /// Seed of everything that is left to chance.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON object instead of the table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What the connections do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Connect many clients, each with a subscription of its own, and hold them.
+    ///
+    /// Keep-alives are sent; with --rate messages go to clients at random. Memory of the broker and of the
+    /// kernel per connection is printed (with --broker-pid).
+    Idle {
+        /// Connections.
+        #[arg(long, short = 'n', default_value_t = 10_000)]
+        connections: u32,
+        /// Keep Alive in seconds; 0 turns it off.
+        #[arg(long, default_value_t = 60)]
+        keep_alive: u16,
+        /// Messages per second to clients at random.
+        #[arg(long, default_value_t = 0)]
+        rate: u64,
+        /// Seconds to wait before memory is read.
+        #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+        settle: f64,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Pairs of a publisher and a subscriber, each on its own topic.
+    P2p {
+        /// Pairs.
+        #[arg(long, short = 'n', default_value_t = 1_000)]
+        pairs: u32,
+        #[command(flatten)]
+        pacing: PacingArgs,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Many publishers to one subscriber of `fi/#`.
+    Fanin {
+        /// Publishers.
+        #[arg(long, short = 'n', default_value_t = 1_000)]
+        publishers: u32,
+        #[command(flatten)]
+        pacing: PacingArgs,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// One publisher to many subscribers; a message is done when all have it.
+    Fanout {
+        /// Subscribers.
+        #[arg(long, short = 'n', default_value_t = 1_000)]
+        subscribers: u32,
+        #[command(flatten)]
+        pacing: PacingArgs,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Clients with many wildcard filters; each message matches exactly one filter of one client.
+    ///
+    /// Thirds of the filters look like site/N/+/temp, +/dev/N/# and fleet/+/N/state.
+    Wild {
+        /// Clients that subscribe.
+        #[arg(long, short = 'n', default_value_t = 100)]
+        clients: u32,
+        /// Filters per client.
+        #[arg(long, default_value_t = 1_000)]
+        filters: u32,
+        /// Clients that publish.
+        #[arg(long, default_value_t = 100)]
+        publishers: u32,
+        #[command(flatten)]
+        pacing: PacingArgs,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Connect, wait for CONNACK, close, again and again; --concurrency at a time.
+    Connect {
+        /// Connections per second; as many as possible when absent.
+        #[arg(long)]
+        rate: Option<u64>,
+    },
+    /// Subscribe each client to its own literal filters dev/C/sensor/T/value, then unsubscribe.
+    Subscribe {
+        /// Clients.
+        #[arg(long, short = 'n', default_value_t = 200)]
+        clients: u32,
+        /// Filters per client.
+        #[arg(long, default_value_t = 1_000)]
+        filters: u32,
+        /// Filters in one packet; a client has one packet under way at a time.
+        #[arg(long, default_value_t = 100)]
+        per_packet: u32,
+        /// Do not unsubscribe afterwards.
+        #[arg(long)]
+        keep: bool,
+        /// Quality of Service asked for.
+        #[arg(long, default_value = "0")]
+        qos: QosArg,
+    },
+    /// Latency: pairs at a fixed total rate, polling instead of sleeping.
+    Lat {
+        /// Pairs.
+        #[arg(long, short = 'n', default_value_t = 500)]
+        pairs: u32,
+        /// Messages per second in all.
+        #[arg(long, default_value_t = 5_000)]
+        rate: u64,
+        /// Sleep between messages instead of polling; the generator's wake-up is then in the latency.
+        #[arg(long)]
+        sleep: bool,
+        #[command(flatten)]
+        message: Message,
+    },
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Message {
+    /// Quality of Service of messages and subscriptions.
+    #[arg(long, default_value = "0")]
+    pub(crate) qos: QosArg,
+    /// Bytes of payload, at least 32.
+    #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
+    pub(crate) payload: usize,
+}
+
+/// When it is sent.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PacingArgs {
+    /// Messages that each publisher keeps under way (closed loop).
+    #[arg(long, default_value_t = 1, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(crate) window: u32,
+    /// Messages per second over all publishers on an absolute schedule (open loop).
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
+    /// Poll instead of sleeping between scheduled messages.
+    #[arg(long, requires = "rate")]
+    pub(crate) spin: bool,
+}
+
+/// An MQTT version on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MqttVersion {
+    #[value(name = "3.1")]
+    V31,
+    #[value(name = "3.1.1")]
+    V311,
+    #[value(name = "5")]
+    V5,
+}
+
+impl From<MqttVersion> for Version {
+    fn from(version: MqttVersion) -> Self {
+        match version {
+            MqttVersion::V31 => Self::V31,
+            MqttVersion::V311 => Self::V311,
+            MqttVersion::V5 => Self::V5,
+        }
+    }
+}
+
+/// A QoS on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum QosArg {
+    #[value(name = "0")]
+    Zero,
+    #[value(name = "1")]
+    One,
+    #[value(name = "2")]
+    Two,
+}
+
+impl From<QosArg> for QoS {
+    fn from(qos: QosArg) -> Self {
+        match qos {
+            QosArg::Zero => Self::AtMostOnce,
+            QosArg::One => Self::AtLeastOnce,
+            QosArg::Two => Self::ExactlyOnce,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    if (0.0..=1e6).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1,000,000".to_owned()) }
+}
+
+fn payload_bytes(text: &str) -> Result<usize, String> {
+    let value: usize = text.parse().map_err(|_| format!("{text:?} is not a number of bytes"))?;
+    let range = crate::stamp::STAMP_BYTES..=16 << 20;
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("must lie between {} and 16 MiB", range.start()))
+    }
+}

@@ -1,0 +1,353 @@
+//! Connections by number, spread over rings: opens them, gathers their output, splits their input.
+//!
+//! The engine knows bytes and connections; a [`Script`] knows what they mean. In one *turn* the engine sends
+//! what the script has written (one send per connection), waits, and hands over what has come. An idle
+//! connection costs 72 bytes here (a [`Link`] and the ring's slot) and owns no buffer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dunlin_ring::{Bytes, Completion, Errno, Loan, OpenOptions, Ring, RingConfig, SlotId, wait_any};
+
+use crate::clock::{Clock, Nanos};
+use crate::source::SourcePool;
+
+/// A connection of the generator, counted over all rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ConnId(pub(crate) u32);
+
+impl ConnId {
+    /// The connection's number as an index.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What the connections of a scenario do.
+pub(crate) trait Script {
+    /// The connection is up, or could not be opened (then `freed` follows).
+    fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, now: Nanos, outbox: &mut Outbox);
+
+    /// Bytes have come; returns how many of them were used. The rest comes again with what follows.
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize;
+
+    /// The other side has closed, in order (`None`) or not.
+    fn ended(&mut self, conn: ConnId, errno: Option<Errno>, now: Nanos, outbox: &mut Outbox);
+
+    /// The connection is gone and may be opened again.
+    fn freed(&mut self, conn: ConnId, now: Nanos, outbox: &mut Outbox);
+}
+
+/// How the engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineConfig {
+    /// The broker.
+    pub(crate) target: SocketAddr,
+    /// Local addresses; `None` leaves the choice to the kernel.
+    pub(crate) sources: Option<SourcePool>,
+    /// Connections at most.
+    pub(crate) connections: u32,
+    /// Connections per ring at most.
+    pub(crate) per_ring: u32,
+    /// Whether a connection answers once and is closed then, so that its receive need not go on.
+    pub(crate) one_answer: bool,
+}
+
+/// All rings and connections of a thread.
+pub(crate) struct Engine {
+    rings: Vec<Ring>,
+    outbox: Outbox,
+    config: EngineConfig,
+    opened_count: u64,
+}
+
+impl Engine {
+    /// Makes the rings; nothing is opened yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses a ring of this size.
+    pub(crate) fn new(config: EngineConfig) -> io::Result<Self> {
+        if let Some(pool) = config.sources
+            && pool.capacity() < u64::from(config.connections)
+        {
+            let text = format!(
+                "{} connections need more than the {} that the local addresses allow; widen --source or raise --per-source",
+                config.connections,
+                pool.capacity()
+            );
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+        }
+        let ring_count = config.connections.div_ceil(config.per_ring).max(1);
+        let alone = ring_count == 1;
+        let sizes = RingConfig {
+            requests: if alone { 4096 } else { 1024 },
+            completions: if alone { 32_768 } else { 8192 },
+            sockets: config.per_ring.min(config.connections),
+            buffers: if alone { 1024 } else { 256 },
+            buffer_bytes: if alone { 8192 } else { 2048 },
+        };
+        let rings = (0..ring_count).map(|_| Ring::new(sizes)).collect::<io::Result<Vec<_>>>()?;
+        let count = config.connections as usize;
+        Ok(Self { rings, outbox: Outbox::new(count), config, opened_count: 0 })
+    }
+
+    /// What is written to connections.
+    pub(crate) const fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Rings in use.
+    pub(crate) const fn ring_count(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// Sends what is written, waits until something happens or `wake_at` (`None`: at once), and hands it over.
+    ///
+    /// # Errors
+    /// When the kernel refuses to wait.
+    pub(crate) fn turn<S: Script>(
+        &mut self,
+        script: &mut S,
+        clock: &Clock,
+        wake_at: Option<Nanos>,
+    ) -> io::Result<()> {
+        self.flush();
+        let patience = wake_at.map(|at| Duration::from_nanos(at.since(clock.now())));
+        self.wait(patience.unwrap_or_default())?;
+        for index in 0..self.rings.len() {
+            self.dispatch(index, script, clock);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, patience: Duration) -> io::Result<()> {
+        if let [ring] = self.rings.as_mut_slice() {
+            return if patience.is_zero() { ring.submit() } else { ring.wait(Some(patience)) };
+        }
+        let mut ready = false;
+        for ring in &mut self.rings {
+            if ring.has_queued() || ring.has_work() {
+                ring.submit()?;
+            }
+            ready |= ring.has_work();
+        }
+        if ready || patience.is_zero() { Ok(()) } else { wait_any(&self.rings, Some(patience)) }
+    }
+
+    fn flush(&mut self) {
+        while let Some(conn) = self.outbox.opening.pop() {
+            self.open(conn);
+        }
+        let per_ring = self.config.per_ring;
+        for conn in self.outbox.dirty.drain(..) {
+            let link = &mut self.outbox.links[conn.index()];
+            link.state.clear(LinkState::DIRTY);
+            if !link.state.has(LinkState::OPEN) || link.state.has(LinkState::SENDING) {
+                continue;
+            }
+            link.state.set(LinkState::SENDING);
+            let bytes = std::mem::take(&mut link.output);
+            let (ring, slot) = place(conn, per_ring);
+            self.rings[ring].send(slot, Bytes::Own(bytes), 0);
+        }
+        for conn in self.outbox.closing.drain(..) {
+            let (ring, slot) = place(conn, per_ring);
+            self.outbox.links[conn.index()].state.clear(LinkState::OPEN);
+            self.rings[ring].close(slot);
+        }
+    }
+
+    fn open(&mut self, conn: ConnId) {
+        let source = self.config.sources.map(|pool| pool.address(self.opened_count));
+        self.opened_count += 1;
+        let (ring, slot) = place(conn, self.config.per_ring);
+        self.rings[ring].open(slot, OpenOptions { target: self.config.target, source, no_delay: true });
+    }
+
+    fn dispatch<S: Script>(&mut self, ring_index: usize, script: &mut S, clock: &Clock) {
+        if self.rings[ring_index].reap() == 0 {
+            return;
+        }
+        let first = u32::try_from(ring_index).expect("rings are counted in u32") * self.config.per_ring;
+        while let Some(completion) = self.rings[ring_index].poll_completion() {
+            let now = clock.now();
+            match completion {
+                Completion::Opened { slot, result } => {
+                    let conn = ConnId(first + slot.0);
+                    if result.is_ok() {
+                        self.outbox.links[conn.index()].state.set(LinkState::OPEN);
+                        self.rings[ring_index].receive(slot, !self.config.one_answer);
+                    }
+                    script.opened(conn, result, now, &mut self.outbox);
+                }
+                Completion::Received { slot, loan } => {
+                    self.received(ring_index, ConnId(first + slot.0), loan, now, script);
+                }
+                Completion::Ended { slot, errno } => {
+                    let conn = ConnId(first + slot.0);
+                    script.ended(conn, errno, now, &mut self.outbox);
+                    self.outbox.links[conn.index()].state.clear(LinkState::OPEN);
+                    self.rings[ring_index].close(slot);
+                }
+                Completion::Sent { slot, result, bytes } => self.sent(ring_index, slot, result, bytes),
+                Completion::Closed { slot } => {
+                    let conn = ConnId(first + slot.0);
+                    self.outbox.forget(conn);
+                    script.freed(conn, now, &mut self.outbox);
+                }
+                Completion::Accepted { .. } | Completion::AcceptFailed { .. } => {
+                    unreachable!("the generator does not listen")
+                }
+            }
+        }
+    }
+
+    fn received<S: Script>(&mut self, ring: usize, conn: ConnId, loan: Loan, now: Nanos, script: &mut S) {
+        if self.outbox.links[conn.index()].state.has(LinkState::OPEN) {
+            let fresh = self.rings[ring].view(&loan);
+            match self.outbox.links[conn.index()].partial.take() {
+                None => {
+                    let used = script.received(conn, fresh, now, &mut self.outbox);
+                    if let Some(rest) = fresh.get(used..).filter(|rest| !rest.is_empty()) {
+                        self.outbox.links[conn.index()].partial = Some(Box::new(rest.to_vec()));
+                    }
+                }
+                Some(mut whole) => {
+                    whole.extend_from_slice(fresh);
+                    let used = script.received(conn, &whole, now, &mut self.outbox);
+                    whole.drain(..used.min(whole.len()));
+                    if !whole.is_empty() {
+                        self.outbox.links[conn.index()].partial = Some(whole);
+                    }
+                }
+            }
+        }
+        self.rings[ring].recycle(loan);
+    }
+
+    fn sent(&mut self, ring: usize, slot: SlotId, result: Result<usize, Errno>, bytes: Bytes) {
+        let first = u32::try_from(ring).expect("rings are counted in u32") * self.config.per_ring;
+        let conn = ConnId(first + slot.0);
+        let Bytes::Own(mut buffer) = bytes else { unreachable!("the generator shares no output") };
+        let link = &mut self.outbox.links[conn.index()];
+        if let Ok(count) = result
+            && count < buffer.len()
+            && link.state.has(LinkState::OPEN)
+        {
+            buffer.drain(..count);
+            self.rings[ring].send(slot, Bytes::Own(buffer), 0);
+            return;
+        }
+        link.state.clear(LinkState::SENDING);
+        if !link.output.is_empty() && !link.state.has(LinkState::DIRTY) {
+            link.state.set(LinkState::DIRTY);
+            self.outbox.dirty.push(conn);
+        }
+        self.outbox.keep(buffer);
+    }
+}
+
+/// Where the script writes what connections are to send and do.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    links: Vec<Link>,
+    dirty: Vec<ConnId>,
+    opening: Vec<ConnId>,
+    closing: Vec<ConnId>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// One connection as the engine sees it.
+#[derive(Debug, Default)]
+struct Link {
+    output: Vec<u8>,
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 on each idle connection")]
+    partial: Option<Box<Vec<u8>>>,
+    state: LinkState,
+}
+
+const _: () = assert!(size_of::<Link>() <= 40, "a link exists for each idle connection");
+
+impl Outbox {
+    fn new(count: usize) -> Self {
+        Self {
+            links: std::iter::repeat_with(Link::default).take(count).collect(),
+            dirty: Vec::new(),
+            opening: Vec::new(),
+            closing: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The output of a connection; what is appended goes out at the end of the turn, in one send.
+    pub(crate) fn buffer(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        let link = &mut self.links[conn.index()];
+        if !link.state.has(LinkState::DIRTY | LinkState::SENDING) {
+            link.state.set(LinkState::DIRTY);
+            self.dirty.push(conn);
+        }
+        if link.output.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            link.output = spare;
+        }
+        &mut link.output
+    }
+
+    /// Opens a connection that is free.
+    pub(crate) fn open(&mut self, conn: ConnId) {
+        self.opening.push(conn);
+    }
+
+    /// Closes a connection after what has been written to it in this turn.
+    pub(crate) fn close(&mut self, conn: ConnId) {
+        self.closing.push(conn);
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        let link = std::mem::take(&mut self.links[conn.index()]);
+        self.keep(link.output);
+    }
+}
+
+/// Flags of a link.
+#[derive(Clone, Copy, Debug, Default)]
+struct LinkState(u8);
+
+impl LinkState {
+    const OPEN: u8 = 1;
+    const DIRTY: u8 = 1 << 1;
+    const SENDING: u8 = 1 << 2;
+
+    const fn has(self, flags: u8) -> bool {
+        self.0 & flags != 0
+    }
+
+    const fn set(&mut self, flags: u8) {
+        self.0 |= flags;
+    }
+
+    const fn clear(&mut self, flags: u8) {
+        self.0 &= !flags;
+    }
+}
+
+fn place(conn: ConnId, per_ring: u32) -> (usize, SlotId) {
+    ((conn.0 / per_ring) as usize, SlotId(conn.0 % per_ring))
+}
+
+/// Output buffers kept for reuse.
+const SPARE_MAX: usize = 4096;
+/// A larger output buffer is freed instead of kept.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// Connections per ring unless told otherwise: a file table holds at most RLIMIT_NOFILE entries, and 20,000
+/// is a common value of it.
+pub(crate) const PER_RING: u32 = 19_900;

@@ -1,0 +1,94 @@
+//! Measures a window: processor time of the broker and of the generator between two moments.
+
+use std::io;
+
+use crate::clock::{Clock, Nanos};
+use crate::process::{Memory, Process, kernel_slab_bytes};
+use crate::report::{MemoryReport, Report, ratio};
+
+/// Reads the broker (if its process id is known) and the generator.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    broker: Option<Process>,
+    own: Process,
+}
+
+/// Readings at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) at: Nanos,
+    broker_cpu_ns: Option<u64>,
+    own_cpu_ns: u64,
+}
+
+/// Memory readings at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    broker: Option<Memory>,
+    own: Memory,
+    slab_bytes: u64,
+}
+
+impl Meter {
+    /// A meter for the broker with this process id.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(crate) fn new(broker_pid: Option<u32>) -> io::Result<Self> {
+        Ok(Self { broker: broker_pid.map(Process::new).transpose()?, own: Process::own() })
+    }
+
+    /// Reads processor times.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub(crate) fn read(&self, clock: &Clock) -> io::Result<Reading> {
+        let broker_cpu_ns = self.broker.as_ref().map(Process::cpu_ns).transpose()?;
+        Ok(Reading { at: clock.now(), broker_cpu_ns, own_cpu_ns: self.own.cpu_ns()? })
+    }
+
+    /// Reads memory.
+    ///
+    /// # Errors
+    /// When the broker has ended.
+    pub(crate) fn footprint(&self) -> io::Result<Footprint> {
+        let broker = self.broker.as_ref().map(Process::memory).transpose()?;
+        Ok(Footprint { broker, own: self.own.memory()?, slab_bytes: kernel_slab_bytes() })
+    }
+}
+
+/// Fills in what a window between two readings says about `report.count` units.
+pub(crate) fn fill_window(report: &mut Report, from: Reading, to: Reading) {
+    let elapsed = to.at.since(from.at);
+    report.seconds = ratio(elapsed, 1_000_000_000);
+    report.per_second = ratio(report.count.saturating_mul(1_000_000_000), elapsed);
+    if let (Some(before), Some(after)) = (from.broker_cpu_ns, to.broker_cpu_ns) {
+        let used = after.saturating_sub(before);
+        report.broker_cpu_us = Some(ratio(used, report.count) / 1_000.0);
+        report.broker_cores = Some(ratio(used, elapsed));
+    }
+    let own = to.own_cpu_ns.saturating_sub(from.own_cpu_ns);
+    report.generator_cpu_us = ratio(own, report.count) / 1_000.0;
+    report.generator_cores = ratio(own, elapsed);
+}
+
+/// What `items` cost in memory, if the broker is known.
+pub(crate) fn memory_report(
+    item: &'static str,
+    items: u64,
+    before: Footprint,
+    after: Footprint,
+) -> Option<MemoryReport> {
+    let (broker_before, broker_after) = (before.broker?, after.broker?);
+    let per_item = |from: u64, to: u64| ratio(to.saturating_sub(from), items);
+    Some(MemoryReport {
+        item,
+        items,
+        broker_rss_before_bytes: broker_before.rss_bytes,
+        broker_rss_after_bytes: broker_after.rss_bytes,
+        broker_rss_per_item_bytes: per_item(broker_before.rss_bytes, broker_after.rss_bytes),
+        broker_pss_per_item_bytes: per_item(broker_before.pss_bytes, broker_after.pss_bytes),
+        kernel_slab_per_item_bytes: per_item(before.slab_bytes, after.slab_bytes),
+        generator_rss_per_item_bytes: per_item(before.own.rss_bytes, after.own.rss_bytes),
+    })
+}

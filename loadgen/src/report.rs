@@ -1,0 +1,209 @@
+//! What a run has found: a table for people, JSON for programs.
+
+use std::fmt::{Display, Write as _};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::clock::SECOND_NS;
+use crate::verify::Violations;
+
+/// The result of a run. Absent fields do not apply to the scenario or were not asked for.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// Name of the scenario.
+    pub(crate) scenario: String,
+    /// MQTT version, or "floor".
+    pub(crate) protocol: String,
+    pub(crate) qos: u8,
+    pub(crate) payload_bytes: usize,
+    pub(crate) connections: u32,
+    /// Length of the measured window.
+    pub(crate) seconds: f64,
+    /// What is counted: "message", "connect" or "subscription".
+    pub(crate) unit: String,
+    /// Units completed in the window.
+    pub(crate) count: u64,
+    pub(crate) per_second: f64,
+    /// Processor time of the broker per unit, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) broker_cpu_us: Option<f64>,
+    /// Share of one core that the broker used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) broker_cores: Option<f64>,
+    /// Processor time of the generator per unit, in microseconds.
+    pub(crate) generator_cpu_us: f64,
+    /// Share of one core that the generator used.
+    pub(crate) generator_cores: f64,
+    /// From the intended time of sending to arrival at the receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_us: Option<Percentiles>,
+    /// From opening a socket to its being connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp_connect_us: Option<Percentiles>,
+    /// From sending CONNECT to CONNACK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connack_us: Option<Percentiles>,
+    /// Messages sent more than a millisecond after their time (open loop).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) late: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryReport>,
+    /// What the oracle has found wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) violations: Option<Violations>,
+    /// Connections that failed or were closed by the broker, refused subscriptions and messages, protocol errors.
+    pub(crate) failures: u64,
+    /// The first few failures in words.
+    pub(crate) failure_examples: Vec<String>,
+    /// Further figures of single scenarios.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) extra: Vec<Figure>,
+}
+
+/// A named figure.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+}
+
+/// Bytes before and after the scenario's set-up, and the difference per item.
+#[derive(Debug, Serialize)]
+pub(crate) struct MemoryReport {
+    pub(crate) item: &'static str,
+    pub(crate) items: u64,
+    pub(crate) broker_rss_before_bytes: u64,
+    pub(crate) broker_rss_after_bytes: u64,
+    pub(crate) broker_rss_per_item_bytes: f64,
+    pub(crate) broker_pss_per_item_bytes: f64,
+    pub(crate) kernel_slab_per_item_bytes: f64,
+    pub(crate) generator_rss_per_item_bytes: f64,
+}
+
+/// A latency distribution in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) samples: u64,
+    pub(crate) min: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p99_9: f64,
+    pub(crate) p99_99: f64,
+    pub(crate) max: f64,
+}
+
+/// A latency histogram in nanoseconds: up to an hour with three significant digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3600 * SECOND_NS, 3).expect("constant bounds that the library accepts")
+}
+
+impl Percentiles {
+    /// The figures of a histogram; `None` when it is empty.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        let at = |quantile: f64| micro(histogram.value_at_quantile(quantile));
+        (!histogram.is_empty()).then(|| Self {
+            samples: histogram.len(),
+            min: micro(histogram.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: micro(histogram.max()),
+        })
+    }
+}
+
+impl Report {
+    /// Whether every message was accounted for and nothing failed.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.failures == 0 && self.violations.is_none_or(Violations::is_clean)
+    }
+
+    /// The table for people.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::default();
+        let what =
+            format!("{} ({}, QoS {}, {} B)", self.scenario, self.protocol, self.qos, self.payload_bytes);
+        table.row("scenario", what);
+        table.row("connections", self.connections);
+        table.row("measured", format_args!("{} {}s in {:.2} s", self.count, self.unit, self.seconds));
+        table.row("rate", format_args!("{:.0} {}s/s", self.per_second, self.unit));
+        if let (Some(cpu), Some(cores)) = (self.broker_cpu_us, self.broker_cores) {
+            table.row("broker CPU", self.cpu(cpu, cores));
+        }
+        table.row("generator CPU", self.cpu(self.generator_cpu_us, self.generator_cores));
+        table.percentiles("latency", self.latency_us);
+        table.percentiles("TCP connect", self.tcp_connect_us);
+        table.percentiles("CONNECT to CONNACK", self.connack_us);
+        if let Some(late) = self.late {
+            table.row("sent late (> 1 ms)", late);
+        }
+        if let Some(memory) = &self.memory {
+            let item = memory.item;
+            table.row(
+                "broker memory",
+                format_args!("{:.0} B per {item} (RSS)", memory.broker_rss_per_item_bytes),
+            );
+            table.row(
+                "kernel slab",
+                format_args!("{:.0} B per {item} (both ends)", memory.kernel_slab_per_item_bytes),
+            );
+            table.row(
+                "generator memory",
+                format_args!("{:.0} B per {item}", memory.generator_rss_per_item_bytes),
+            );
+        }
+        for figure in &self.extra {
+            table.row(figure.name, format_args!("{:.3} {}", figure.value, figure.unit));
+        }
+        if let Some(found) = &self.violations {
+            table.row("verified", found);
+        }
+        table.row("failures", self.failures);
+        for example in &self.failure_examples {
+            table.row("", example);
+        }
+        table.row("verdict", if self.is_clean() { "clean" } else { "VIOLATED" });
+        table.text
+    }
+
+    fn cpu(&self, microseconds: f64, cores: f64) -> String {
+        format!("{microseconds:.2} us per {} ({:.0} % of a core)", self.unit, cores * 100.0)
+    }
+}
+
+/// Names and values, one pair per line.
+#[derive(Debug, Default)]
+struct Table {
+    text: String,
+}
+
+impl Table {
+    fn row(&mut self, name: &str, value: impl Display) {
+        writeln!(self.text, "{name:<28} {value}").expect("writing to a String can't fail");
+    }
+
+    fn percentiles(&mut self, name: &str, percentiles: Option<Percentiles>) {
+        let Some(p) = percentiles else { return };
+        let value = format_args!(
+            "p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1} us",
+            p.p50, p.p90, p.p99, p.p99_9, p.max
+        );
+        self.row(name, value);
+    }
+}
+
+/// Nanoseconds as microseconds.
+pub(crate) fn micro(nanoseconds: u64) -> f64 {
+    ratio(nanoseconds, 1_000)
+}
+
+/// A quotient for people; zero if there is nothing to divide by.
+#[expect(clippy::cast_precision_loss, reason = "figures for people; 53 bits are plenty")]
+pub(crate) fn ratio(dividend: u64, divisor: u64) -> f64 {
+    if divisor == 0 { 0.0 } else { dividend as f64 / divisor as f64 }
+}

@@ -1,0 +1,186 @@
+//! A storm of connections: connect, CONNECT, CONNACK, close, again and again.
+
+use hdrhistogram::Histogram;
+
+use dunlin_ring::Errno;
+
+use super::{Common, RunError, host};
+use crate::client::Notice;
+use crate::clock::{Clock, Nanos, SECOND_NS};
+use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::failures::Failures;
+use crate::floor::Hello;
+use crate::meter::{Meter, fill_window};
+use crate::pace::Schedule;
+use crate::report::{Percentiles, Report, histogram};
+use crate::roster::Roster;
+
+/// A connect storm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Connections per second; `None`: as fast as the concurrency allows.
+    pub(crate) per_second: Option<u64>,
+}
+
+/// Runs a connect storm.
+///
+/// # Errors
+/// When it could not be carried out.
+pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+    let clock = Clock::start();
+    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let mut engine = Engine::new(EngineConfig {
+        target: common.target,
+        sources: common.sources,
+        connections: common.concurrency,
+        per_ring: common.per_ring,
+        one_answer: true,
+    })
+    .map_err(host("setting up io_uring"))?;
+    let mut storm = Storm::new(common);
+    let start = clock.now();
+    storm.schedule = plan.per_second.map(|per_second| Schedule::new(start, per_second));
+    storm.run_until(&mut engine, &clock, start.after(common.warm_up_ns))?;
+    let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    let done_before = storm.done_count;
+    storm.measuring = true;
+    storm.run_until(&mut engine, &clock, from.at.after(common.duration_ns))?;
+    let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    storm.measuring = false;
+    let count = storm.done_count - done_before;
+    storm.stopping = true;
+    storm.drain(&mut engine, &clock)?;
+
+    let mut report = Report {
+        scenario: "connect".to_owned(),
+        protocol: common.protocol.name().to_owned(),
+        connections: common.concurrency,
+        unit: "connect".to_owned(),
+        count,
+        tcp_connect_us: Percentiles::of(&storm.tcp_latency),
+        connack_us: Percentiles::of(&storm.connack_latency),
+        late: storm.schedule.as_ref().map(Schedule::late_count),
+        failures: storm.failures.count(),
+        failure_examples: storm.failures.examples().to_vec(),
+        ..Report::default()
+    };
+    fill_window(&mut report, from, to);
+    Ok(report)
+}
+
+/// The script of a connect storm: each place goes through opening, greeting, closing, and is free again.
+struct Storm {
+    roster: Roster,
+    free: Vec<ConnId>,
+    places: u32,
+    /// When each place began what it is waiting for.
+    since: Vec<Nanos>,
+    schedule: Option<Schedule>,
+    measuring: bool,
+    stopping: bool,
+    done_count: u64,
+    tcp_latency: Histogram<u64>,
+    connack_latency: Histogram<u64>,
+    failures: Failures,
+}
+
+impl Storm {
+    fn new(common: &Common) -> Self {
+        Self {
+            roster: Roster::new(common.concurrency, common.protocol, 0, common.run),
+            free: (0..common.concurrency).rev().map(ConnId).collect(),
+            places: common.concurrency,
+            since: vec![Nanos(0); common.concurrency as usize],
+            schedule: None,
+            measuring: false,
+            stopping: false,
+            done_count: 0,
+            tcp_latency: histogram(),
+            connack_latency: histogram(),
+            failures: Failures::default(),
+        }
+    }
+
+    fn run_until(&mut self, engine: &mut Engine, clock: &Clock, deadline: Nanos) -> Result<(), RunError> {
+        loop {
+            let now = clock.now();
+            if now >= deadline {
+                return Ok(());
+            }
+            let wake_at = self.open_due(now, engine.outbox()).min(deadline);
+            engine.turn(self, clock, Some(wake_at)).map_err(host("waiting for the rings"))?;
+        }
+    }
+
+    fn open_due(&mut self, now: Nanos, outbox: &mut Outbox) -> Nanos {
+        while let Some(conn) = self.free.pop() {
+            let due = self.schedule.as_mut().is_none_or(|schedule| schedule.take_due(now).is_some());
+            if !due {
+                self.free.push(conn);
+                break;
+            }
+            self.since[conn.index()] = now;
+            outbox.open(conn);
+        }
+        let due_at = self.schedule.as_ref().map(Schedule::due_at);
+        due_at.filter(|_| !self.free.is_empty()).unwrap_or(Nanos(u64::MAX))
+    }
+
+    fn drain(&mut self, engine: &mut Engine, clock: &Clock) -> Result<(), RunError> {
+        let deadline = clock.now().after(2 * SECOND_NS);
+        while self.free.len() < self.places as usize && clock.now() < deadline {
+            engine.turn(self, clock, Some(deadline)).map_err(host("waiting for the rings"))?;
+        }
+        let left = self.places as usize - self.free.len();
+        if left > 0 {
+            self.failures.note(format_args!("{left} connections were never answered"));
+        }
+        Ok(())
+    }
+}
+
+impl Script for Storm {
+    fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, now: Nanos, outbox: &mut Outbox) {
+        match result {
+            Ok(()) => {
+                if self.measuring {
+                    self.tcp_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
+                }
+                self.since[conn.index()] = now;
+                let hello =
+                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
+                self.roster.greet(conn, &hello, outbox);
+            }
+            Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
+        match self.roster.take(conn, bytes, outbox) {
+            Ok(Some((Notice::Connected { code: 0 }, _))) => {
+                self.done_count += 1;
+                if self.measuring {
+                    self.connack_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
+                }
+            }
+            Ok(Some((notice, _))) => {
+                self.failures.note(format_args!("instead of an accepting CONNACK: {notice:?}"))
+            }
+            Ok(None) => self.failures.note("a CONNACK came in pieces"),
+            Err(fault) => self.failures.note(fault),
+        }
+        outbox.close(conn);
+        bytes.len()
+    }
+
+    fn ended(&mut self, _conn: ConnId, errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {
+        match errno {
+            None => self.failures.note("closed by the broker before CONNACK"),
+            Some(errno) => self.failures.note(format_args!("before CONNACK: {errno}")),
+        }
+    }
+
+    fn freed(&mut self, conn: ConnId, _now: Nanos, _outbox: &mut Outbox) {
+        self.free.push(conn);
+    }
+}

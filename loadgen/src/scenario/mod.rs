@@ -1,0 +1,127 @@
+//! The scenarios: what the connections do, and how the run is measured.
+
+pub(crate) mod connect;
+pub(crate) mod subscribe;
+pub(crate) mod traffic;
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::clock::{Clock, Nanos, SECOND_NS};
+use crate::engine::{Engine, Script};
+use crate::failures::Failures;
+use crate::roster::Protocol;
+use crate::source::SourcePool;
+
+/// What all scenarios share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common {
+    /// The broker.
+    pub(crate) target: SocketAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) sources: Option<SourcePool>,
+    pub(crate) per_ring: u32,
+    /// Process to read processor time and memory of.
+    pub(crate) broker_pid: Option<u32>,
+    pub(crate) seed: u64,
+    /// Tells this run's payloads and client ids from others'.
+    pub(crate) run: u32,
+    /// Connections under way at the same time while connecting.
+    pub(crate) concurrency: u32,
+    /// Seconds without progress after which set-up is given up.
+    pub(crate) patience_seconds: u64,
+    pub(crate) warm_up_ns: u64,
+    pub(crate) duration_ns: u64,
+}
+
+/// Why a run could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The host refused something.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Setting up got stuck.
+    #[error("{done} of {wanted} {what} after {seconds} s without progress; first failures: {examples:?}")]
+    Stuck {
+        /// What was being set up.
+        what: &'static str,
+        /// How far it came.
+        done: u64,
+        /// How far it should have come.
+        wanted: u64,
+        /// How long nothing moved.
+        seconds: u64,
+        /// Failures in words.
+        examples: Vec<String>,
+    },
+}
+
+/// Adds what was being done to an error of the host.
+pub(crate) fn host(doing: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::Host { doing, source }
+}
+
+/// A script that sets itself up before it can be measured.
+pub(crate) trait SetUp: Script {
+    /// Opens what may be opened now.
+    fn pump(&mut self, engine: &mut Engine);
+    /// How much of the set-up is done and how much there is.
+    fn progress(&self) -> (u64, u64);
+    /// What has failed so far.
+    fn failures(&self) -> &Failures;
+}
+
+/// Turns the engine until the script has set itself up.
+///
+/// # Errors
+/// When nothing moves for as long as patience lasts.
+pub(crate) fn set_up<S: SetUp>(
+    what: &'static str,
+    script: &mut S,
+    engine: &mut Engine,
+    clock: &Clock,
+    patience_seconds: u64,
+) -> Result<(), RunError> {
+    let mut moved_at = clock.now();
+    let mut seen = 0;
+    loop {
+        let (done, wanted) = script.progress();
+        if done == wanted {
+            return Ok(());
+        }
+        let now = clock.now();
+        if done != seen {
+            seen = done;
+            moved_at = now;
+        } else if now.since(moved_at) > patience_seconds * SECOND_NS {
+            let examples = script.failures().examples().to_vec();
+            return Err(RunError::Stuck { what, done, wanted, seconds: patience_seconds, examples });
+        }
+        script.pump(engine);
+        engine.turn(script, clock, Some(now.after(SET_UP_TURN_NS))).map_err(host("waiting for the rings"))?;
+    }
+}
+
+/// Turns the engine until `deadline` without doing anything else.
+///
+/// # Errors
+/// When the kernel refuses to wait.
+pub(crate) fn settle<S: Script>(
+    script: &mut S,
+    engine: &mut Engine,
+    clock: &Clock,
+    deadline: Nanos,
+) -> Result<(), RunError> {
+    while clock.now() < deadline {
+        engine.turn(script, clock, Some(deadline)).map_err(host("waiting for the rings"))?;
+    }
+    Ok(())
+}
+
+/// The longest sleep while setting up.
+const SET_UP_TURN_NS: u64 = SECOND_NS / 10;

@@ -1,0 +1,240 @@
+//! Many subscriptions: each client subscribes to its own literal filters, and unsubscribes again.
+
+use dunlin_ring::Errno;
+
+use super::{Common, RunError, SetUp, host, set_up, settle};
+use crate::client::Notice;
+use crate::clock::{Clock, Nanos, SECOND_NS};
+use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::failures::Failures;
+use crate::floor::Hello;
+use crate::meter::{Meter, fill_window, memory_report};
+use crate::mqtt::QoS;
+use crate::report::{Figure, Report};
+use crate::roster::Roster;
+
+/// A subscription scenario.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) clients: u32,
+    /// Filters per client.
+    pub(crate) filters: u32,
+    /// Filters in one SUBSCRIBE packet.
+    pub(crate) per_packet: u32,
+    pub(crate) qos: QoS,
+    /// Whether to unsubscribe afterwards and measure that too.
+    pub(crate) unsubscribe: bool,
+}
+
+/// Runs a subscription scenario.
+///
+/// # Errors
+/// When it could not be carried out.
+pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+    let clock = Clock::start();
+    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let mut engine = Engine::new(EngineConfig {
+        target: common.target,
+        sources: common.sources,
+        connections: plan.clients,
+        per_ring: common.per_ring,
+        one_answer: false,
+    })
+    .map_err(host("setting up io_uring"))?;
+    let mut script = Subscribers::new(plan, common);
+    set_up("connections", &mut script, &mut engine, &clock, common.patience_seconds)?;
+    settle(&mut script, &mut engine, &clock, clock.now().after(SECOND_NS / 2))?;
+
+    let before = meter.footprint().map_err(host("reading the broker's memory"))?;
+    let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    script.start(Stage::Subscribing, engine.outbox());
+    set_up("subscriptions", &mut script, &mut engine, &clock, common.patience_seconds)?;
+    let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    settle(&mut script, &mut engine, &clock, clock.now().after(SECOND_NS / 2))?;
+    let after = meter.footprint().map_err(host("reading the broker's memory"))?;
+
+    let mut report = Report {
+        scenario: "subscribe".to_owned(),
+        protocol: common.protocol.name().to_owned(),
+        connections: plan.clients,
+        unit: "subscription".to_owned(),
+        count: script.wanted(),
+        memory: memory_report("subscription", script.wanted(), before, after),
+        ..Report::default()
+    };
+    fill_window(&mut report, from, to);
+    if plan.unsubscribe {
+        let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+        script.start(Stage::Unsubscribing, engine.outbox());
+        set_up("unsubscriptions", &mut script, &mut engine, &clock, common.patience_seconds)?;
+        let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+        let mut undone = Report { count: script.wanted(), ..Report::default() };
+        fill_window(&mut undone, from, to);
+        if let Some(cpu) = undone.broker_cpu_us {
+            report.extra.push(Figure { name: "unsubscribe, broker CPU", value: cpu, unit: "us per filter" });
+        }
+        let rate = undone.per_second;
+        report.extra.push(Figure { name: "unsubscribe rate", value: rate, unit: "filters/s" });
+    }
+    report.failures = script.failures.count();
+    report.failure_examples = script.failures.examples().to_vec();
+    Ok(report)
+}
+
+/// What the clients are doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Subscribing,
+    Unsubscribing,
+}
+
+struct Subscribers {
+    plan: Plan,
+    roster: Roster,
+    stage: Stage,
+    concurrency: u32,
+    opened_next: u32,
+    opening_count: u32,
+    connected_count: u32,
+    /// Filters answered in this stage.
+    answered: u64,
+    /// Next filter of each client to ask for.
+    asked: Vec<u32>,
+    failures: Failures,
+}
+
+impl Subscribers {
+    fn new(plan: Plan, common: &Common) -> Self {
+        Self {
+            plan,
+            roster: Roster::new(plan.clients, common.protocol, 0, common.run),
+            stage: Stage::Connecting,
+            concurrency: common.concurrency,
+            opened_next: 0,
+            opening_count: 0,
+            connected_count: 0,
+            answered: 0,
+            asked: vec![0; plan.clients as usize],
+            failures: Failures::default(),
+        }
+    }
+
+    fn wanted(&self) -> u64 {
+        u64::from(self.plan.clients) * u64::from(self.plan.filters)
+    }
+
+    /// Begins a stage: every client has one packet under way at a time.
+    fn start(&mut self, stage: Stage, outbox: &mut Outbox) {
+        self.stage = stage;
+        self.answered = 0;
+        self.asked.fill(0);
+        for client in 0..self.plan.clients {
+            self.ask(ConnId(client), outbox);
+        }
+    }
+
+    fn ask(&mut self, conn: ConnId, outbox: &mut Outbox) {
+        let first = self.asked[conn.index()];
+        let last = first.saturating_add(self.plan.per_packet).min(self.plan.filters);
+        if first == last {
+            return;
+        }
+        self.asked[conn.index()] = last;
+        let filters: Vec<String> =
+            (first..last).map(|index| format!("dev/{}/sensor/{index}/value", conn.0)).collect();
+        let out = outbox.buffer(conn);
+        match self.stage {
+            Stage::Connecting => {}
+            Stage::Subscribing => self.roster.client(conn).subscribe(&filters, self.plan.qos, out),
+            Stage::Unsubscribing => self.roster.client(conn).unsubscribe(&filters, out),
+        }
+    }
+
+    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
+        match *notice {
+            Notice::Connected { code: 0 } => {
+                self.connected_count += 1;
+                self.opening_count = self.opening_count.saturating_sub(1);
+            }
+            Notice::Subscribed { count, refused } => {
+                self.answered += count as u64;
+                if refused > 0 {
+                    self.failures.note(format_args!("{refused} filters were refused"));
+                }
+                self.ask(conn, outbox);
+            }
+            Notice::Unsubscribed => {
+                let asked = u64::from(self.asked[conn.index()]);
+                let per_packet = u64::from(self.plan.per_packet.max(1));
+                let last_packet = if asked % per_packet == 0 { per_packet } else { asked % per_packet };
+                self.answered += last_packet;
+                self.ask(conn, outbox);
+            }
+            Notice::Connected { .. }
+            | Notice::Delivered { .. }
+            | Notice::Published { .. }
+            | Notice::Refused { .. }
+            | Notice::Disconnected { .. } => self.failures.note(format_args!("unexpected: {notice:?}")),
+            Notice::Nothing => {}
+        }
+    }
+}
+
+impl SetUp for Subscribers {
+    fn pump(&mut self, engine: &mut Engine) {
+        while self.opening_count < self.concurrency && self.opened_next < self.plan.clients {
+            engine.outbox().open(ConnId(self.opened_next));
+            self.opened_next += 1;
+            self.opening_count += 1;
+        }
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        match self.stage {
+            Stage::Connecting => (u64::from(self.connected_count), u64::from(self.plan.clients)),
+            Stage::Subscribing | Stage::Unsubscribing => (self.answered, self.wanted()),
+        }
+    }
+
+    fn failures(&self) -> &Failures {
+        &self.failures
+    }
+}
+
+impl Script for Subscribers {
+    fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, _now: Nanos, outbox: &mut Outbox) {
+        match result {
+            Ok(()) => {
+                let hello =
+                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
+                self.roster.greet(conn, &hello, outbox);
+            }
+            Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], _now: Nanos, outbox: &mut Outbox) -> usize {
+        let mut used = 0;
+        loop {
+            match self.roster.take(conn, &bytes[used..], outbox) {
+                Ok(Some((notice, length))) => {
+                    used += length;
+                    self.on_notice(conn, &notice, outbox);
+                }
+                Ok(None) => return used,
+                Err(fault) => {
+                    self.failures.note(fault);
+                    outbox.close(conn);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, conn: ConnId, _errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {
+        self.failures.note(format_args!("connection {} was closed by the broker", conn.0));
+    }
+
+    fn freed(&mut self, _conn: ConnId, _now: Nanos, _outbox: &mut Outbox) {}
+}

@@ -1,0 +1,483 @@
+//! Messages from senders to receivers: point to point, fan-in, fan-out, wildcards, and idle fleets with a
+//! trickle of messages.
+
+use std::collections::VecDeque;
+
+use hdrhistogram::Histogram;
+
+use dunlin_ring::Errno;
+
+use super::{Common, RunError, SetUp, host, set_up, settle};
+use crate::client::{Fault, Notice};
+use crate::clock::{Clock, Nanos, SECOND_NS};
+use crate::dice::Dice;
+use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::failures::Failures;
+use crate::floor::Hello;
+use crate::keep_alive::Sweep;
+use crate::meter::{Meter, fill_window, memory_report};
+use crate::mqtt::{self, QoS};
+use crate::pace::Schedule;
+use crate::report::{Figure, Percentiles, Report, histogram, ratio};
+use crate::roster::{Protocol, Roster};
+use crate::stamp::Stamp;
+use crate::topology::Topology;
+use crate::verify::Ledger;
+
+/// How senders decide when to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pacing {
+    /// Each sender keeps this many messages under way: the next goes out when one is done.
+    Closed {
+        /// Messages per sender.
+        window: u32,
+    },
+    /// An absolute schedule over all senders, whatever the broker does.
+    Open {
+        /// Messages per second in all.
+        per_second: u64,
+        /// Poll instead of sleeping, so that the generator's own wake-up is not in the latency.
+        spin: bool,
+    },
+    /// Nothing is sent.
+    Silent,
+}
+
+/// A traffic scenario.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    pub(crate) topology: Topology,
+    pub(crate) pacing: Pacing,
+    pub(crate) qos: QoS,
+    pub(crate) payload_bytes: usize,
+    pub(crate) keep_alive_seconds: u16,
+    /// Measure memory per connection, this long after the last one is up.
+    pub(crate) settle_ns: u64,
+}
+
+/// Runs a traffic scenario.
+///
+/// # Errors
+/// When it could not be carried out; what the broker did wrong is in the report.
+pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+    let clock = Clock::start();
+    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let before = meter.footprint().map_err(host("reading the broker's memory"))?;
+    let mut engine = Engine::new(EngineConfig {
+        target: common.target,
+        sources: common.sources,
+        connections: plan.topology.connections(),
+        per_ring: common.per_ring,
+        one_answer: false,
+    })
+    .map_err(host("setting up io_uring"))?;
+    let mut traffic = Traffic::new(plan, common);
+    set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, common.patience_seconds)?;
+    let up_at = clock.now();
+    let settled_at = up_at.after(traffic.plan.settle_ns);
+    settle(&mut traffic, &mut engine, &clock, settled_at)?;
+    let after = meter.footprint().map_err(host("reading the broker's memory"))?;
+
+    let start = clock.now();
+    traffic.begin(start, engine.outbox());
+    traffic.run_until(&mut engine, &clock, start.after(common.warm_up_ns))?;
+    let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    let counted_from = traffic.delivered;
+    let end = from.at.after(common.duration_ns);
+    traffic.window = (from.at, end);
+    traffic.run_until(&mut engine, &clock, end)?;
+    let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    let counted = traffic.delivered - counted_from;
+    traffic.drain(&mut engine, &clock)?;
+
+    let mut report = traffic.report(common);
+    report.count = counted;
+    fill_window(&mut report, from, to);
+    if traffic.plan.settle_ns > 0 {
+        let items = u64::from(traffic.plan.topology.connections());
+        report.memory = memory_report("connection", items, before, after);
+        let per_second = ratio(items * SECOND_NS, up_at.0);
+        report.extra.push(Figure { name: "connected and subscribed", value: per_second, unit: "per second" });
+        let rings = u32::try_from(engine.ring_count()).unwrap_or(u32::MAX);
+        report.extra.push(Figure { name: "rings", value: f64::from(rings), unit: "" });
+    }
+    Ok(report)
+}
+
+/// The script of a traffic scenario.
+struct Traffic {
+    plan: Plan,
+    roster: Roster,
+    run: u32,
+    concurrency: u32,
+    dice: Dice,
+    // Set-up.
+    opened_next: u32,
+    opening_count: u32,
+    connected_count: u32,
+    subscribed_count: u64,
+    filters_wanted: u64,
+    // Running.
+    stopping: bool,
+    schedule: Option<Schedule>,
+    sweep: Option<Sweep>,
+    next_flow: u32,
+    tickets: Vec<u32>,
+    /// Per sender and place in its window: how many events are missing until the message is done.
+    unfinished: Vec<u32>,
+    unfinished_total: u64,
+    /// Per sender: intended times of messages that the server's Receive Maximum holds back.
+    held: Vec<VecDeque<Nanos>>,
+    sent: Vec<u32>,
+    topic: String,
+    payload: Vec<u8>,
+    // Measured.
+    ledger: Ledger,
+    window: (Nanos, Nanos),
+    latency: Histogram<u64>,
+    delivered: u64,
+    failures: Failures,
+}
+
+impl Traffic {
+    fn new(plan: Plan, common: &Common) -> Self {
+        let topology = &plan.topology;
+        let senders = topology.senders as usize;
+        let window = match plan.pacing {
+            Pacing::Closed { window } => window as usize,
+            Pacing::Open { .. } | Pacing::Silent => 0,
+        };
+        let subscribes = common.protocol != Protocol::Floor;
+        let filters_wanted = if subscribes {
+            (0..topology.receivers).map(|receiver| topology.filters(receiver).len() as u64).sum()
+        } else {
+            0
+        };
+        Self {
+            roster: Roster::new(topology.connections(), common.protocol, plan.keep_alive_seconds, common.run),
+            run: common.run,
+            concurrency: common.concurrency,
+            dice: Dice::new(common.seed),
+            opened_next: 0,
+            opening_count: 0,
+            connected_count: 0,
+            subscribed_count: 0,
+            filters_wanted,
+            stopping: false,
+            schedule: None,
+            sweep: None,
+            next_flow: 0,
+            tickets: vec![0; senders],
+            unfinished: vec![0; senders * window],
+            unfinished_total: 0,
+            held: vec![VecDeque::new(); senders],
+            sent: vec![0; topology.send_streams()],
+            topic: String::new(),
+            payload: vec![0; plan.payload_bytes],
+            ledger: Ledger::new(topology.receive_streams()),
+            window: (Nanos(0), Nanos(0)),
+            latency: histogram(),
+            delivered: 0,
+            failures: Failures::default(),
+            plan,
+        }
+    }
+
+    /// Starts sending.
+    fn begin(&mut self, now: Nanos, outbox: &mut Outbox) {
+        self.sweep = Sweep::new(self.plan.topology.connections(), self.plan.keep_alive_seconds, now);
+        match self.plan.pacing {
+            Pacing::Closed { window } => {
+                for _ in 0..window {
+                    for flow in 0..self.plan.topology.senders {
+                        self.send(flow, now, outbox);
+                    }
+                }
+            }
+            Pacing::Open { per_second, .. } => self.schedule = Some(Schedule::new(now, per_second)),
+            Pacing::Silent => {}
+        }
+    }
+
+    fn run_until(&mut self, engine: &mut Engine, clock: &Clock, deadline: Nanos) -> Result<(), RunError> {
+        let spin = matches!(self.plan.pacing, Pacing::Open { spin: true, .. });
+        loop {
+            let now = clock.now();
+            if now >= deadline {
+                return Ok(());
+            }
+            let wake_at = self.send_due(now, engine.outbox()).min(deadline);
+            let wake_at = (!spin).then_some(wake_at);
+            engine.turn(self, clock, wake_at).map_err(host("waiting for the rings"))?;
+        }
+    }
+
+    /// Sends what the schedules ask for by now; returns when they ask again.
+    fn send_due(&mut self, now: Nanos, outbox: &mut Outbox) -> Nanos {
+        let mut wake_at = Nanos(u64::MAX);
+        if let Some(mut sweep) = self.sweep.take() {
+            while let Some(conn) = sweep.take_due(now) {
+                mqtt::write_ping(outbox.buffer(conn));
+            }
+            wake_at = sweep.due_at();
+            self.sweep = Some(sweep);
+        }
+        if let Some(mut schedule) = self.schedule.take() {
+            while let Some(intended) = schedule.take_due(now) {
+                let flow = self.next_flow;
+                self.next_flow = (flow + 1) % self.plan.topology.senders;
+                self.send(flow, intended, outbox);
+            }
+            wake_at = wake_at.min(schedule.due_at());
+            self.schedule = Some(schedule);
+        }
+        wake_at
+    }
+
+    /// Stops sending and waits for what is under way.
+    fn drain(&mut self, engine: &mut Engine, clock: &Clock) -> Result<(), RunError> {
+        self.stopping = true;
+        let late = self.schedule.take();
+        let mut quiet_since = clock.now();
+        let mut seen = self.delivered;
+        while self.unfinished_total > 0 && clock.now().since(quiet_since) < DRAIN_NS {
+            let now = clock.now();
+            engine
+                .turn(self, clock, Some(now.after(DRAIN_NS / 20)))
+                .map_err(host("waiting for the rings"))?;
+            if self.delivered != seen {
+                seen = self.delivered;
+                quiet_since = now;
+            }
+        }
+        // A moment more, so that a duplicate of the last message is seen too.
+        settle(self, engine, clock, clock.now().after(DRAIN_NS / 20))?;
+        self.schedule = late;
+        Ok(())
+    }
+
+    fn send(&mut self, flow: u32, intended: Nanos, outbox: &mut Outbox) {
+        let conn = self.plan.topology.sender(flow);
+        if !self.roster.client(conn).may_publish(self.plan.qos) {
+            self.held[flow as usize].push_back(intended);
+            return;
+        }
+        let topology = &self.plan.topology;
+        let dice = if topology.picks_target() { self.dice.roll() } else { 0 };
+        let target = if topology.picks_target() { self.dice.below(topology.receivers) } else { 0 };
+        let sequence = &mut self.sent[topology.send_stream(flow, target)];
+        let ticket = &mut self.tickets[flow as usize];
+        let stamp = Stamp {
+            run: self.run,
+            flow,
+            target,
+            sequence: *sequence,
+            ticket: *ticket,
+            intended_ns: intended.0,
+        };
+        *sequence = sequence.wrapping_add(1);
+        *ticket = ticket.wrapping_add(1);
+        topology.write_topic(flow, target, dice, &mut self.topic);
+        stamp.write(&mut self.payload);
+        let events = topology.copies() + u32::from(self.plan.qos != QoS::AtMostOnce);
+        self.unfinished_total += u64::from(events);
+        if let Some(place) = self.place(flow, stamp.ticket) {
+            self.unfinished[place] = events;
+        }
+        let out = outbox.buffer(conn);
+        self.roster.client(conn).publish(&self.topic, &self.payload, self.plan.qos, stamp.ticket, out);
+    }
+
+    /// The place of a message in its sender's window, in a closed loop.
+    fn place(&self, flow: u32, ticket: u32) -> Option<usize> {
+        match self.plan.pacing {
+            Pacing::Closed { window } => Some((flow * window + ticket % window) as usize),
+            Pacing::Open { .. } | Pacing::Silent => None,
+        }
+    }
+
+    /// One of the events that a message needs has happened; sends the next when it was the last.
+    fn advance(&mut self, flow: u32, ticket: u32, now: Nanos, outbox: &mut Outbox) {
+        self.unfinished_total = self.unfinished_total.saturating_sub(1);
+        let Some(place) = self.place(flow, ticket) else { return };
+        let missing = &mut self.unfinished[place];
+        *missing = missing.saturating_sub(1);
+        if *missing == 0 && !self.stopping {
+            self.send(flow, now, outbox);
+        }
+    }
+
+    fn on_delivered(&mut self, conn: ConnId, payload: &[u8], now: Nanos, outbox: &mut Outbox) {
+        let Some(stamp) = Stamp::read(payload).filter(|stamp| stamp.run == self.run) else {
+            self.ledger.corrupted();
+            return;
+        };
+        let Some(stream) = self.plan.topology.receive_stream(stamp.flow, stamp.target, conn.0) else {
+            self.ledger.misdelivered();
+            return;
+        };
+        if !self.ledger.arrived(stream, stamp.sequence) {
+            return;
+        }
+        self.delivered += 1;
+        let intended = Nanos(stamp.intended_ns);
+        if intended >= self.window.0 && intended < self.window.1 {
+            self.latency.saturating_record(now.since(intended).max(1));
+        }
+        self.advance(stamp.flow, stamp.ticket, now, outbox);
+    }
+
+    fn on_published(&mut self, conn: ConnId, ticket: u32, now: Nanos, outbox: &mut Outbox) {
+        let Some(flow) = self.plan.topology.flow_of(conn) else { return };
+        if let Some(intended) = self.held[flow as usize].pop_front() {
+            self.send(flow, intended, outbox);
+        }
+        self.advance(flow, ticket, now, outbox);
+    }
+
+    fn on_connected(&mut self, conn: ConnId, code: u8, outbox: &mut Outbox) {
+        self.opening_count = self.opening_count.saturating_sub(1);
+        if code != 0 {
+            self.failures.note(format_args!("connection refused with code {code}"));
+            return;
+        }
+        self.connected_count += 1;
+        if self.filters_wanted > 0 && self.plan.topology.flow_of(conn).is_none() {
+            let filters = self.plan.topology.filters(conn.0);
+            self.roster.subscribe(conn, &filters, FILTERS_PER_PACKET, self.plan.qos, outbox);
+        }
+    }
+
+    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
+        match *notice {
+            Notice::Connected { code } => self.on_connected(conn, code, outbox),
+            Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
+            Notice::Published { ticket } => self.on_published(conn, ticket, now, outbox),
+            Notice::Refused { ticket, reason } => {
+                self.failures.note(format_args!("message {ticket} refused with reason {reason:#04x}"));
+                self.on_published(conn, ticket, now, outbox);
+            }
+            Notice::Subscribed { count, refused } => {
+                self.subscribed_count += count as u64;
+                for _ in 0..refused {
+                    self.failures.note("a subscription was refused");
+                }
+            }
+            Notice::Disconnected { reason } => {
+                self.failures.note(format_args!("DISCONNECT with reason {reason:#04x}"));
+            }
+            Notice::Unsubscribed | Notice::Nothing => {}
+        }
+    }
+
+    fn report(&self, common: &Common) -> Report {
+        let topology = &self.plan.topology;
+        Report {
+            scenario: self.plan.name.to_owned(),
+            protocol: common.protocol.name().to_owned(),
+            qos: mqtt::qos_number(self.plan.qos),
+            payload_bytes: self.plan.payload_bytes,
+            connections: topology.connections(),
+            unit: "message".to_owned(),
+            latency_us: Percentiles::of(&self.latency),
+            late: self.schedule.as_ref().map(Schedule::late_count),
+            violations: Some(self.ledger.close(|stream| self.sent[topology.source_of(stream)])),
+            failures: self.failures.count(),
+            failure_examples: self.failures.examples().to_vec(),
+            ..Report::default()
+        }
+    }
+}
+
+impl SetUp for Traffic {
+    fn pump(&mut self, engine: &mut Engine) {
+        let total = self.plan.topology.connections();
+        while self.opening_count < self.concurrency && self.opened_next < total {
+            engine.outbox().open(ConnId(self.opened_next));
+            self.opened_next += 1;
+            self.opening_count += 1;
+        }
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        let wanted = u64::from(self.plan.topology.connections()) + self.filters_wanted;
+        (u64::from(self.connected_count) + self.subscribed_count, wanted)
+    }
+
+    fn failures(&self) -> &Failures {
+        &self.failures
+    }
+}
+
+impl Script for Traffic {
+    fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, _now: Nanos, outbox: &mut Outbox) {
+        match result {
+            Ok(()) => {
+                let plan = &self.plan;
+                self.roster.greet(conn, &|| hello(plan, conn), outbox);
+            }
+            Err(errno) => {
+                self.opening_count = self.opening_count.saturating_sub(1);
+                self.failures.note(format_args!("connecting: {errno}"));
+            }
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
+        let mut used = 0;
+        loop {
+            match self.roster.take(conn, &bytes[used..], outbox) {
+                Ok(Some((notice, length))) => {
+                    used += length;
+                    self.on_notice(conn, &notice, now, outbox);
+                }
+                Ok(None) => return used,
+                Err(fault) => {
+                    self.fault(conn, fault, outbox);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, conn: ConnId, errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {
+        match errno {
+            None => self.failures.note(format_args!("connection {} was closed by the broker", conn.0)),
+            Some(errno) => self.failures.note(format_args!("connection {} failed: {errno}", conn.0)),
+        }
+    }
+
+    fn freed(&mut self, _conn: ConnId, _now: Nanos, _outbox: &mut Outbox) {}
+}
+
+impl Traffic {
+    fn fault(&mut self, conn: ConnId, fault: Fault, outbox: &mut Outbox) {
+        self.failures.note(fault);
+        outbox.close(conn);
+    }
+}
+
+/// How a connection introduces itself to the floor tool: its frames are the PUBLISH packets that it would send
+/// to a broker.
+fn hello(plan: &Plan, conn: ConnId) -> Hello {
+    let sender = plan.topology.flow_of(conn);
+    let mut topic = String::new();
+    plan.topology.write_topic(sender.unwrap_or(conn.0), 0, 0, &mut topic);
+    let mut frame = Vec::new();
+    let payload = vec![0; plan.payload_bytes];
+    mqtt::write_publish(Protocol::Floor.version(), &topic, &payload, plan.qos, 1, &mut frame);
+    let id_offset = if plan.qos == QoS::AtMostOnce { 0 } else { frame.len() - payload.len() - 2 };
+    Hello {
+        receives: sender.is_none(),
+        qos: mqtt::qos_number(plan.qos),
+        id_offset: u16::try_from(id_offset).unwrap_or(u16::MAX),
+        frame_bytes: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        channel: plan.topology.channel(conn),
+    }
+}
+
+/// Filters in one SUBSCRIBE while setting up.
+const FILTERS_PER_PACKET: usize = 100;
+/// How long nothing may arrive before what is missing is given up.
+const DRAIN_NS: u64 = 2 * SECOND_NS;
