@@ -17,6 +17,8 @@ pub mod mesh;
 pub mod message;
 pub mod metrics;
 pub mod peer;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod slab;
 pub mod time;
 pub mod topics;
