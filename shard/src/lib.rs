@@ -7,9 +7,13 @@
 
 pub mod action;
 pub mod config;
+mod config_epochs;
+mod connection;
 pub mod control;
 pub mod core;
+mod deadlines;
 pub mod event;
+pub mod home;
 pub mod hooks;
 pub mod ids;
 pub mod limits;
@@ -17,9 +21,13 @@ pub mod mesh;
 pub mod message;
 pub mod metrics;
 pub mod peer;
+mod publish;
+mod random;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+mod session;
 pub mod slab;
+mod stopping;
 pub mod time;
 pub mod topics;
 

@@ -14,3 +14,35 @@ pub const SLOT_COUNT: u16 = 4_096;
 
 /// Shards of one process. One bit each in the sets that a publish walks.
 pub const SHARD_COUNT_MAX: u16 = 1_024;
+
+/// Bytes that a connection may hold before its CONNECT is accepted, without drawing on the shard's pool. A CONNECT with a
+/// client id, a user name and a token of the usual sizes fits.
+pub const GREETING_BYTES: usize = 4 << 10;
+
+/// Bytes that all connections of a shard may hold beyond [`GREETING_BYTES`] each before their CONNECT is accepted. Room
+/// for a few dozen of the largest CONNECT packets at once.
+pub const GREETING_POOL_BYTES: usize = 16 << 20;
+
+/// The largest CONNECT taken, bytes: five fields of 65,535 bytes (client id, Will topic, Will payload, user name, password)
+/// and as much again as one for properties.
+pub const CONNECT_BYTES_MAX: u32 = 6 * 65_535;
+
+/// Bytes that may come for a connection on hold: what was on its way when reading was paused. Four of the edge's largest
+/// receive buffers and the largest packet on top (added by the caller).
+pub const HELD_BYTES: usize = 256 << 10;
+
+/// Sessions or connections that one step of stopping takes, so that other shards' messages are handled in between.
+pub const STOP_STEP_COUNT: usize = 1_000;
+
+/// Deadlines that one [`crate::Event::Timer`] acts on: about a millisecond of work, so that packets are not kept waiting
+/// when many deadlines fall together.
+pub const DUE_COUNT_PER_TIMER: usize = 4_096;
+
+/// Draws of a client id until one has its home on this shard: the chance to fail with n shards is below e⁻⁶⁴ at
+/// 64 × n draws.
+pub const CLIENT_ID_DRAWS_PER_SHARD: u32 = 64;
+
+const _: () =
+    assert!(GREETING_BYTES < CONNECT_BYTES_MAX as usize, "the pool is for what the allowance does not cover");
+const _: () =
+    assert!(GREETING_POOL_BYTES > 16 * CONNECT_BYTES_MAX as usize, "the pool takes several large CONNECTs");

@@ -1,0 +1,260 @@
+//! What leaves a connection: packets into the arena, and the end of the connection.
+
+use dunlin_wire::packet::{ConnAck, Disconnect, Packet};
+use dunlin_wire::reason::ReasonCode;
+
+use super::refusal::Farewell;
+use super::{NO_SESSION, Refusal, State};
+use crate::action::{Action, Actions};
+use crate::core::ShardCore;
+use crate::hooks::SessionEvent;
+use crate::ids::{ConnId, SessionId};
+use crate::metrics::Counter;
+use crate::session::expiry::capped;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The peer or the network ended it; the edge knows.
+    Gone,
+    /// The client said goodbye with this reason.
+    Left(ReasonCode),
+    /// This side ended it.
+    Refused(Refusal),
+}
+
+impl Ending {
+    /// What is told to the session hook.
+    const fn reason(self) -> ReasonCode {
+        match self {
+            Self::Gone => ReasonCode::UnspecifiedError,
+            Self::Left(code) => code,
+            Self::Refused(refusal) => refusal.reason(),
+        }
+    }
+}
+
+impl ShardCore {
+    /// Sends a packet, unless the client does not take packets of its size. `[MQTT5-3.1.2-24]`
+    ///
+    /// Tells whether it was sent. Nothing is sent to a connection that is closing. `[MQTT5-3.14.4-1]`
+    pub(crate) fn send_packet(&mut self, conn: ConnId, packet: &Packet<'_>, actions: &mut Actions) -> bool {
+        let Some(connection) = self.connections.get(conn) else {
+            return false;
+        };
+        if connection.state == State::Closing {
+            return false;
+        }
+        let version = connection.version;
+        let packet_bytes_max = self.packet_bytes_max(conn);
+        let start = actions.mark();
+        if packet.encode_fitting(version, packet_bytes_max, &mut actions.arena).is_err() {
+            return false;
+        }
+        let bytes = actions.mark() - start;
+        actions.send_from(conn, start);
+        self.metrics.count_sent(packet.packet_type());
+        self.account_sent(conn, bytes);
+        true
+    }
+
+    /// Counts bytes that were handed to the edge for a connection, until [`crate::Event::Sent`] says that they left.
+    pub(crate) fn account_sent(&mut self, conn: ConnId, bytes: u32) {
+        self.metrics.add(Counter::BytesSent, u64::from(bytes));
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        if connection.session == NO_SESSION {
+            let early = &mut connection.rare_mut().sent_early_bytes;
+            *early = early.saturating_add(bytes);
+        } else if let Some(session) = self.sessions.at_mut(connection.session) {
+            session.link.unsent_bytes = session.link.unsent_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// The socket took bytes.
+    pub(crate) fn on_bytes_sent(&mut self, conn: ConnId, bytes: u32, actions: &mut Actions) {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            self.metrics.count(Counter::EventsLate);
+            return;
+        };
+        if connection.session == NO_SESSION {
+            if let Some(rare) = &mut connection.rare {
+                rare.sent_early_bytes = rare.sent_early_bytes.saturating_sub(bytes);
+                connection.shed_rare();
+            }
+            return;
+        }
+        let index = connection.session;
+        let Some(session) = self.sessions.at_mut(index) else {
+            return;
+        };
+        session.link.unsent_bytes = session.link.unsent_bytes.saturating_sub(bytes);
+        if let Some(id) = self.sessions.id_at(index) {
+            self.on_sent(conn, id, actions);
+        }
+    }
+
+    /// A client shows that it lives.
+    pub(super) fn on_ping(&mut self, conn: ConnId, actions: &mut Actions) {
+        self.metrics.count(Counter::ClientPing);
+        // [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
+        self.send_packet(conn, &Packet::PingResp, actions);
+    }
+
+    /// A client says goodbye.
+    pub(super) fn on_disconnect(&mut self, conn: ConnId, disconnect: &Disconnect<'_>, actions: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        let mqtt = self.configs.mqtt(connection.config_epoch);
+        if connection.session != NO_SESSION
+            && let Some(session) = self.sessions.at_mut(connection.session)
+        {
+            if let Some(seconds) = disconnect.properties.session_expiry_interval {
+                // §MQTT5 3.14.2.2.2: what ends with the connection cannot be kept after all.
+                if session.expiry_seconds == 0 && seconds > 0 {
+                    self.refuse(conn, Refusal::SessionExpiry, actions);
+                    return;
+                }
+                session.expiry_seconds = capped(seconds, mqtt);
+            }
+            // [MQTT5-3.14.4-3] [MQTT311-3.14.4-3] [MQTT5-3.1.2-10] [MQTT311-3.1.2-10]
+            if disconnect.code == ReasonCode::NORMAL_DISCONNECTION && session.take_will().is_some() {
+                self.metrics.count(Counter::WillRemoved);
+            }
+        }
+        self.begin_closing(conn, Ending::Left(disconnect.code));
+    }
+
+    /// Ends a connection that broke a rule of publishing, subscribing or acknowledging.
+    pub(crate) fn disconnect(&mut self, conn: ConnId, code: ReasonCode, actions: &mut Actions) {
+        self.refuse(conn, Refusal::Protocol(code), actions);
+    }
+
+    /// Says the last word to a peer and ends its connection before the event is over.
+    ///
+    /// [MQTT5-3.14.4-2] [MQTT5-4.13.2-1] [MQTT5-3.2.2-7] [MQTT311-3.2.2-5]: what is refused is closed.
+    pub(crate) fn refuse(&mut self, conn: ConnId, refusal: Refusal, actions: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        let farewell = match connection.state {
+            State::Closing => return,
+            State::Greeting | State::Authenticating | State::Exchanging => {
+                Farewell::before_connack(connection.version, refusal)
+            }
+            State::Connected => Farewell::when_connected(connection.version, refusal),
+        };
+        self.metrics.count(refusal.counter());
+        self.metrics.count_ended(refusal.reason());
+        match farewell {
+            Farewell::Silence => {}
+            Farewell::ConnAck(code) => {
+                self.metrics.count(Counter::ConnackError);
+                if matches!(refusal, Refusal::Authentication(_) | Refusal::AuthenticationMethod) {
+                    self.metrics.count(Counter::ConnackAuthError);
+                }
+                // [MQTT5-3.2.2-6] [MQTT311-3.2.2-4]: Session Present is 0.
+                self.send_packet(conn, &Packet::ConnAck(ConnAck { code, ..ConnAck::default() }), actions);
+            }
+            // [MQTT5-3.14.2-2]: without a Session Expiry Interval.
+            Farewell::Disconnect(code) => {
+                self.send_packet(
+                    conn,
+                    &Packet::Disconnect(Disconnect { code, ..Disconnect::default() }),
+                    actions,
+                );
+            }
+        }
+        self.begin_closing(conn, Ending::Refused(refusal));
+    }
+
+    /// From now on nothing is taken from a connection and nothing is sent to it.
+    pub(super) fn begin_closing(&mut self, conn: ConnId, ending: Ending) {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        if connection.state == State::Closing {
+            return;
+        }
+        if connection.state == State::Connected {
+            self.live_count -= 1;
+        }
+        connection.state = State::Closing;
+        if connection.session != NO_SESSION
+            && let Some(session) = self.sessions.at_mut(connection.session)
+        {
+            session.link.cut();
+        }
+        self.closing.push_back((conn, ending));
+    }
+
+    /// Forgets a connection that is closing, and lets its session go on without it or end.
+    pub(crate) fn finish_closing(&mut self, conn: ConnId, ending: Ending, actions: &mut Actions) {
+        self.leave_pool(conn);
+        let Some(connection) = self.connections.remove(conn) else {
+            return;
+        };
+        if let Some(key) = connection.deadline {
+            self.deadlines.cancel(key);
+        }
+        self.configs.leave(connection.config_epoch);
+        if let Some(exchange) = connection.rare.and_then(|rare| rare.exchange) {
+            self.forget_exchange(&exchange);
+        }
+        self.metrics.count(Counter::ConnectionsClosed);
+        match ending {
+            Ending::Gone => self.metrics.count(Counter::ConnectionsPeerClosed),
+            Ending::Left(_) | Ending::Refused(_) => actions.list.push(Action::Close { conn, flush: true }),
+        }
+        if connection.session != NO_SESSION
+            && let Some(session) = self.sessions.id_at(connection.session)
+        {
+            self.detach(session, ending, actions);
+        }
+    }
+
+    /// A session has lost its connection.
+    fn detach(&mut self, id: SessionId, ending: Ending, actions: &mut Actions) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.detached_at = now;
+        let expiry_seconds = session.expiry_seconds;
+        let will_delay = session.will().map(|will| will.delay_seconds);
+        self.metrics.count(Counter::ClientDisconnected);
+        if let Some(hook) = &mut self.hooks.session {
+            hook.observe(&SessionEvent::Disconnected {
+                client_id: &session.client_id,
+                reason: ending.reason(),
+            });
+        }
+        self.on_session_detached(id, actions);
+        if expiry_seconds == 0 {
+            // [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]
+            self.end_session(id, actions);
+            return;
+        }
+        match will_delay {
+            // [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]
+            Some(0) => self.release_will(id),
+            Some(_) => self.metrics.count(Counter::WillDelayed),
+            None => {}
+        }
+        self.arm_session(id);
+    }
+
+    /// The largest packet that a client takes.
+    fn packet_bytes_max(&self, conn: ConnId) -> u32 {
+        let Some(connection) = self.connections.get(conn) else {
+            return u32::MAX;
+        };
+        if connection.session == NO_SESSION {
+            let exchange = connection.rare.as_ref().and_then(|rare| rare.exchange.as_ref());
+            return exchange.map_or(u32::MAX, |exchange| exchange.packet_bytes_max);
+        }
+        self.sessions.at(connection.session).map_or(u32::MAX, |session| session.link.packet_bytes_max)
+    }
+}
