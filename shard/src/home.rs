@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn homes_are_stable() {
         // Durable records carry slots: these numbers never change.
-        assert_eq!(slot_of_client("client-1"), slot_of_client("client-1"));
+        let names = ["", "a", "client-1", "device/0001", "a-client-id-of-more-than-sixteen-bytes"];
+        assert_eq!(names.map(slot_of_client), [2_203, 248, 3_250, 2_932, 430]);
         assert_eq!(shard_of_slot(0, 3), ShardId(0));
         assert_eq!(shard_of_slot(SLOT_COUNT - 1, 3), ShardId(2));
         assert_eq!(shard_of_client("anything", 1), ShardId(0));

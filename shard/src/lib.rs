@@ -8,7 +8,7 @@
 pub mod action;
 pub mod config;
 mod config_epochs;
-mod connection;
+pub mod connection;
 pub mod control;
 pub mod core;
 mod deadlines;
@@ -25,10 +25,11 @@ mod publish;
 mod random;
 #[cfg(feature = "runtime")]
 pub mod runtime;
-mod session;
+pub mod session;
 pub mod slab;
 mod stopping;
 pub mod time;
+pub mod timer;
 pub mod topics;
 
 pub use crate::action::{Action, Actions, Arrival};

@@ -13,11 +13,14 @@ use crate::ids::{ConnId, ListenerId};
 use crate::peer::Peer;
 use crate::time::Mono;
 
+pub mod alias;
 pub(crate) mod authentication;
 mod decode;
 mod handshake;
 mod held;
+pub mod keepalive;
 mod outbound;
+pub mod quota;
 mod rare;
 mod refusal;
 mod silence;

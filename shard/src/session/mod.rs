@@ -8,7 +8,11 @@ use crate::publish::Traffic;
 use crate::time::Mono;
 
 pub(crate) mod expiry;
+pub mod inflight_in;
+pub mod inflight_out;
 pub(crate) mod link;
+pub mod packet_ids;
+pub mod queue;
 pub(crate) mod table;
 pub(crate) mod takeover;
 pub(crate) mod will;
