@@ -1,0 +1,210 @@
+//! The command line: `dunlin [run]` and `dunlin check`.
+//!
+//! Flags are texts here; what they may be is said once, in the configuration's schema.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::value::Raw;
+use crate::config::{Given, Origin, Sources, env, schema};
+
+/// An MQTT broker that gives each core its own clients.
+#[derive(Debug, Parser)]
+#[command(name = "dunlin", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker (what `dunlin` does without a command).
+    Run(RunFlags),
+    /// Check the configuration and this host, and say what to change.
+    Check(CheckFlags),
+}
+
+/// Flags of `dunlin run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunFlags {
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+    /// Print the effective configuration as TOML, with where each value comes from, and end.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// Flags of `dunlin check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckFlags {
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags that set a key of the configuration. They win over the environment and the file.
+#[derive(Debug, Args)]
+pub(crate) struct SettingFlags {
+    /// Configuration file (TOML); also DUNLIN_CONFIG.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, for example mqtt://127.0.0.1:1883; may be repeated. Port 0 takes a free one.
+    #[arg(long, value_name = "URL", num_args = 1..)]
+    listen: Option<Vec<String>>,
+    /// Number of shards; auto is one per core.
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// CPUs that shards are pinned to, for example 0-3,8.
+    #[arg(long, value_name = "LIST")]
+    cores: Option<String>,
+    /// Most connections of all listeners together.
+    #[arg(long, value_name = "N")]
+    max_connections: Option<String>,
+    /// Folder for what outlives the process (this version keeps sessions in memory).
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Keep sessions and messages in memory only.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    memory_only: Option<String>,
+    /// Serve clients without authentication on listeners that other hosts can reach.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_anonymous: Option<String>,
+    /// Lowest level that is logged: error, warn, info or debug.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Form of a log line: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl Cli {
+    /// The command; `run` when none is named.
+    pub(crate) fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+impl SettingFlags {
+    /// Where the configuration comes from: these flags, the environment, and the file that either of them names.
+    pub(crate) fn into_sources(self, env: Vec<(OsString, OsString)>) -> Sources {
+        let file = self.config.clone().or_else(|| env::config_file(&env).map(PathBuf::from));
+        Sources { file, env, flags: self.given() }
+    }
+
+    /// The flags that were given, as values of their keys.
+    fn given(self) -> Vec<Given> {
+        let list = self.listen.map(|urls| Raw::List(urls.into_iter().map(Raw::Text).collect()));
+        let texts = [
+            ("--shards", self.shards),
+            ("--cores", self.cores),
+            ("--max-connections", self.max_connections),
+            ("--data-dir", self.data_dir),
+            ("--memory-only", self.memory_only),
+            ("--allow-anonymous", self.allow_anonymous),
+            ("--log-level", self.log_level),
+            ("--log-format", self.log_format),
+        ];
+        let texts = texts.into_iter().filter_map(|(flag, text)| Some((flag, Raw::Text(text?))));
+        let all = list.into_iter().map(|list| ("--listen", list)).chain(texts);
+        all.map(|(flag, raw)| Given { name: key_of(flag), raw, origin: Origin::Flag { name: flag } })
+            .collect()
+    }
+}
+
+/// The key that a flag sets.
+fn key_of(flag: &str) -> &'static str {
+    let setting = schema::SETTINGS.iter().find(|setting| setting.flag == Some(flag));
+    setting
+        .map(|setting| setting.name)
+        .expect("each flag of SettingFlags stands in the schema; a test counts them")
+}
+
+const AFTER_HELP: &str = "\
+Every flag has a key in the configuration file and an environment variable DUNLIN_SECTION__KEY; flags win over the \
+environment, which wins over the file. `dunlin --print-config` shows all keys and where their values come from.
+
+Signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reads the configuration again, SIGUSR1 writes \
+counters to the log.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn sources(args: &[&str]) -> Sources {
+        let cli = Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{error}"));
+        match cli.into_command() {
+            Command::Run(flags) => flags.settings.into_sources(Vec::new()),
+            Command::Check(flags) => flags.settings.into_sources(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_may_be_left_out() {
+        let with =
+            sources(&["dunlin", "run", "--shards", "2", "--listen", "mqtt://127.0.0.1:1", "mqtt://[::1]:2"]);
+        let without = sources(&[
+            "dunlin",
+            "--shards=2",
+            "--listen",
+            "mqtt://127.0.0.1:1",
+            "--listen",
+            "mqtt://[::1]:2",
+        ]);
+        assert_eq!(with.flags, without.flags);
+        assert_eq!(with.flags.len(), 2);
+    }
+
+    #[test]
+    fn every_flag_of_the_schema_is_on_the_command_line_and_the_other_way_round() {
+        let command = Cli::command();
+        let own = ["config", "print-config", "json", "help", "version"];
+        let mut on_line: Vec<String> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            .filter(|name| !own.contains(name))
+            .map(|name| format!("--{name}"))
+            .collect();
+        let mut in_schema: Vec<String> =
+            schema::SETTINGS.iter().filter_map(|setting| setting.flag).map(str::to_owned).collect();
+        on_line.sort();
+        in_schema.sort();
+        assert_eq!(on_line, in_schema);
+        let all = "dunlin check --listen mqtt://127.0.0.1:1 --shards 1 --cores 0 --max-connections 5 --data-dir d \
+                   --memory-only --allow-anonymous --log-level warn --log-format json";
+        let args: Vec<&str> = all.split_whitespace().collect();
+        assert_eq!(sources(&args).flags.len(), in_schema.len());
+    }
+
+    #[test]
+    fn a_switch_can_be_turned_off_over_the_file() {
+        let on = sources(&["dunlin", "--allow-anonymous"]);
+        let off = sources(&["dunlin", "--allow-anonymous=false"]);
+        assert_eq!(on.flags[0].raw, Raw::Text("true".to_owned()));
+        assert_eq!(off.flags[0].raw, Raw::Text("false".to_owned()));
+        assert_eq!(off.flags[0].name, "auth.allow_anonymous");
+    }
+
+    #[test]
+    fn the_environment_may_name_the_file() {
+        let env = vec![(OsString::from("DUNLIN_CONFIG"), OsString::from("a.toml"))];
+        let from_env =
+            Cli::try_parse_from(["dunlin"]).expect("no flags").run.settings.into_sources(env.clone());
+        assert_eq!(from_env.file, Some(PathBuf::from("a.toml")));
+        let both = Cli::try_parse_from(["dunlin", "--config", "b.toml"]).expect("a flag");
+        assert_eq!(both.run.settings.into_sources(env).file, Some(PathBuf::from("b.toml")));
+    }
+}

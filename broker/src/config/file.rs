@@ -1,0 +1,150 @@
+//! The file layer: TOML, with the line of each value.
+
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::value::Raw;
+use super::{Given, Origin, schema, unknown_key};
+
+/// Reads the values of a file. What is wrong is appended to `problems`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the configuration file, read at start and reload by the control plane"
+)]
+pub(crate) fn read(path: &Path, problems: &mut Vec<String>) -> Vec<Given> {
+    let too_large =
+        || format!("{}: is larger than {FILE_BYTES_MAX} bytes; is it the right file?", path.display());
+    let size = std::fs::metadata(path).map(|metadata| metadata.len());
+    let text = match size {
+        Ok(bytes) if bytes > FILE_BYTES_MAX => Err(too_large()),
+        _ => std::fs::read_to_string(path).map_err(|error| {
+            format!("{}: cannot be read: {error}. Check the path given with --config.", path.display())
+        }),
+    };
+    match text {
+        Ok(text) => parse(path, &text, problems),
+        Err(problem) => {
+            problems.push(problem);
+            Vec::new()
+        }
+    }
+}
+
+/// Takes the values out of the text of a file.
+pub(crate) fn parse(path: &Path, text: &str, problems: &mut Vec<String>) -> Vec<Given> {
+    let origin = |at: usize| Origin::File { path: path.to_owned(), line: line_of(text, at) };
+    match DeTable::parse(text) {
+        Ok(document) => {
+            let mut walk = Walk { origin: &origin, given: Vec::new(), problems };
+            walk.table("", document.get_ref());
+            walk.given
+        }
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            problems.push(format!("{}: is not TOML: {}.", origin(at), error.message()));
+            Vec::new()
+        }
+    }
+}
+
+/// A walk over the tables of a document.
+struct Walk<'a> {
+    origin: &'a dyn Fn(usize) -> Origin,
+    given: Vec<Given>,
+    problems: &'a mut Vec<String>,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = if prefix.is_empty() {
+                key.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", key.get_ref())
+            };
+            let origin = (self.origin)(key.span().start);
+            if let Some(setting) = schema::find(&name) {
+                self.given.push(Given { name: setting.name, raw: Raw::from_toml(value.get_ref()), origin });
+            } else if !schema::is_section(&name) {
+                self.problems.push(unknown_key(&origin, &name));
+            } else if let DeValue::Table(inner) = value.get_ref() {
+                self.table(&name, inner);
+            } else {
+                self.problems
+                    .push(format!("{origin}: {name} is a section; write [{name}] and its keys below."));
+            }
+        }
+    }
+}
+
+/// The line that byte `at` stands in, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// A configuration has a few kilobytes; more is another file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (Vec<Given>, Vec<String>) {
+        let mut problems = Vec::new();
+        let given = parse(Path::new("d.toml"), text, &mut problems);
+        (given, problems)
+    }
+
+    #[test]
+    fn values_know_their_lines() {
+        let text = "# a file\n[mqtt]\nmax_inflight = 5\n\nmqueue_priorities = { 'a/b' = 9 }\n[log]\nlevel = 'warn'\n";
+        let (given, problems) = parsed(text);
+        assert_eq!(problems, Vec::<String>::new());
+        let places: Vec<(&str, String)> =
+            given.iter().map(|given| (given.name, given.origin.to_string())).collect();
+        assert!(places.contains(&("mqtt.max_inflight", "d.toml:3".to_owned())));
+        assert!(places.contains(&("mqtt.mqueue_priorities", "d.toml:5".to_owned())));
+        assert!(places.contains(&("log.level", "d.toml:7".to_owned())));
+        assert_eq!(places.len(), 3);
+    }
+
+    #[test]
+    fn a_table_may_be_written_as_a_section_of_its_own() {
+        let (given, problems) = parsed("[mqtt.mqueue_priorities]\n'a/b' = 9\n");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(given.len(), 1);
+        assert_eq!(given[0].name, "mqtt.mqueue_priorities");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_with_a_guess() {
+        let (given, problems) = parsed("[mqtt]\nmax_paket_size = 1\n[nonsense]\nx = 1\n");
+        assert_eq!(given, Vec::new());
+        assert_eq!(
+            problems[0],
+            "d.toml:2: there is no key mqtt.max_paket_size; did you mean mqtt.max_packet_size?"
+        );
+        assert_eq!(
+            problems[1],
+            "d.toml:3: there is no key nonsense; `dunlin --print-config` shows all keys."
+        );
+    }
+
+    #[test]
+    fn a_broken_file_says_where() {
+        let (_, problems) = parsed("[mqtt]\nmax_inflight = \n");
+        assert!(problems[0].starts_with("d.toml:2: is not TOML: "), "{}", problems[0]);
+        let (_, problems) = parsed("mqtt = 3\n");
+        assert_eq!(problems, ["d.toml:1: mqtt is a section; write [mqtt] and its keys below."]);
+        let (_, problems) = parsed("[mqtt]\nmax_inflight = 1\nmax_inflight = 2\n");
+        assert!(problems[0].starts_with("d.toml:3: is not TOML: "), "{}", problems[0]);
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        let mut problems = Vec::new();
+        assert_eq!(read(Path::new("/nowhere/d.toml"), &mut problems), Vec::new());
+        assert!(problems[0].starts_with("/nowhere/d.toml: cannot be read: "));
+    }
+}

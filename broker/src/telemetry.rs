@@ -1,0 +1,243 @@
+//! The telemetry thread: asks the shards for their numbers, publishes `$SYS`, and writes dumps to the log.
+//!
+//! Lives on the control plane; a shard only hands out a copy of its counters between two ticks.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use dunlin_shard::metrics::{Gauges, Metrics};
+use dunlin_shard::runtime::{ShardAnswer, ShardHandle};
+use dunlin_shard::{Answered, Control, Message, Token};
+
+use crate::clock;
+use crate::config::{Settings, SysTopics as Intervals};
+use crate::log::{Field, Log};
+use crate::sys_topics::SysTopics;
+
+/// What the wiring may ask of the telemetry thread.
+#[derive(Debug)]
+enum Wish {
+    /// New intervals.
+    Intervals(Intervals),
+    /// Write counters to the log.
+    Dump,
+}
+
+/// The way to the telemetry thread; dropping it with [`Telemetry::stop`] ends the thread.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    wishes: Sender<Wish>,
+    thread: JoinHandle<()>,
+}
+
+impl Telemetry {
+    /// Starts the thread; it publishes the first `$SYS` messages at once.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(crate) fn start(
+        shards: Vec<ShardHandle>,
+        answers: Receiver<ShardAnswer>,
+        settings: &Settings,
+        log: Log,
+    ) -> std::io::Result<Self> {
+        let (wishes, wanted) = bounded(WISHES_MAX);
+        let now = clock::now();
+        let reporter = Reporter {
+            shards,
+            answers,
+            log,
+            topics: SysTopics::new(settings.node.name.clone()),
+            started: now,
+            report: Beat::new(settings.sys_topics.sys_msg_interval_ms, now),
+            heartbeat: Beat::new(settings.sys_topics.sys_heartbeat_interval_ms, now),
+            questions: 0,
+        };
+        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(move || reporter.run(&wanted))?;
+        Ok(Self { wishes, thread })
+    }
+
+    /// Changes the intervals. Lost only when the thread is stuck behind eight other wishes.
+    pub(crate) fn set_intervals(&self, intervals: Intervals) {
+        drop(self.wishes.try_send(Wish::Intervals(intervals)));
+    }
+
+    /// Writes the counters that are not zero to the log.
+    pub(crate) fn dump(&self) {
+        drop(self.wishes.try_send(Wish::Dump));
+    }
+
+    /// Ends the thread; takes at most [`ANSWER_MAX`].
+    pub(crate) fn stop(self) {
+        drop(self.wishes);
+        // A panic of the thread has been printed; there is nothing to add.
+        drop(self.thread.join());
+    }
+}
+
+/// The thread's own state.
+struct Reporter {
+    shards: Vec<ShardHandle>,
+    answers: Receiver<ShardAnswer>,
+    log: Log,
+    topics: SysTopics,
+    started: Instant,
+    report: Beat,
+    heartbeat: Beat,
+    questions: u64,
+}
+
+impl Reporter {
+    fn run(mut self, wishes: &Receiver<Wish>) {
+        loop {
+            let now = clock::now();
+            if self.heartbeat.is_due(now) {
+                let uptime = now.duration_since(self.started).as_millis();
+                let messages = self.topics.heartbeat(u64::try_from(uptime).unwrap_or(u64::MAX), clock::wall());
+                self.publish(messages);
+            }
+            if self.report.is_due(now) {
+                self.publish(self.topics.identity(clock::wall()));
+                self.report_numbers();
+            }
+            let wait = self.report.wait(now).min(self.heartbeat.wait(now));
+            match wishes.recv_timeout(wait) {
+                Ok(Wish::Intervals(intervals)) => {
+                    self.report = Beat::new(intervals.sys_msg_interval_ms, clock::now());
+                    self.heartbeat = Beat::new(intervals.sys_heartbeat_interval_ms, clock::now());
+                }
+                Ok(Wish::Dump) => self.dump(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn report_numbers(&mut self) {
+        let Some((metrics, gauges)) = self.gather() else {
+            return;
+        };
+        let (gauges, counters): (Vec<_>, Vec<_>) = (gauges.entries().collect(), metrics.entries().collect());
+        let messages = self.topics.report(&gauges, &counters, clock::wall());
+        self.publish(messages);
+    }
+
+    /// One line per kind of number, zeros left out.
+    fn dump(&mut self) {
+        let Some((metrics, gauges)) = self.gather() else {
+            return;
+        };
+        let fields = |entries: &mut dyn Iterator<Item = (&'static str, u64)>| -> Vec<Field> {
+            entries.filter(|(_, value)| *value > 0).map(|(name, value)| (name, value.into())).collect()
+        };
+        self.log.info("gauges", &fields(&mut gauges.entries()));
+        self.log.info("counters", &fields(&mut metrics.entries()));
+        self.log.info("connections ended by the broker, by reason", &fields(&mut metrics.ended_entries()));
+    }
+
+    /// The sums over all shards; `None`, with a line in the log, when a shard does not answer in time.
+    fn gather(&mut self) -> Option<(Metrics, Gauges)> {
+        self.questions += 1;
+        let token = Token(self.questions);
+        for shard in &self.shards {
+            if let Err(error) = shard.send(Control::Snapshot { token }) {
+                self.log.warn("a shard cannot be asked for its counters", &[("problem", error.to_string().into())]);
+                return None;
+            }
+        }
+        let (mut metrics, mut gauges) = (Metrics::default(), Gauges::default());
+        let deadline = clock::now() + ANSWER_MAX;
+        let mut missing = self.shards.len();
+        while missing > 0 {
+            let Ok(answer) = self.answers.recv_deadline(deadline) else {
+                self.log.warn("shards do not answer when asked for their counters", &[("shards", missing.into())]);
+                return None;
+            };
+            if answer.token != token {
+                // Late answer to an earlier question.
+                continue;
+            }
+            let Answered::Snapshot { metrics: theirs, gauges: sizes } = *answer.answer;
+            metrics.merge(&theirs);
+            gauges.merge(&sizes);
+            missing -= 1;
+        }
+        Some((metrics, gauges))
+    }
+
+    /// Hands messages to the first shard, which routes them like any other.
+    fn publish(&self, messages: Vec<Message>) {
+        let Some(shard) = self.shards.first() else {
+            return;
+        };
+        let mut lost = 0_u64;
+        for message in messages {
+            lost += u64::from(shard.send(Control::Publish(message)).is_err());
+        }
+        if lost > 0 {
+            self.log.warn("$SYS messages were dropped: the shard's inbox is full", &[("count", lost.into())]);
+        }
+    }
+}
+
+/// Something that is due at equal distances, or never.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    every: Duration,
+    /// `None`: off.
+    next: Option<Instant>,
+}
+
+impl Beat {
+    /// Due now and then every `interval_ms`; never if that is 0.
+    fn new(interval_ms: u64, now: Instant) -> Self {
+        Self { every: Duration::from_millis(interval_ms), next: (interval_ms > 0).then_some(now) }
+    }
+
+    /// Whether it is due; then it is due again one interval later.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.next.is_some_and(|next| next <= now);
+        if due {
+            self.next = Some(now + self.every);
+        }
+        due
+    }
+
+    /// How long until it is due.
+    fn wait(&self, now: Instant) -> Duration {
+        self.next.map_or(FOREVER, |next| next.saturating_duration_since(now))
+    }
+}
+
+/// Longest wait for the shards' answers. A tick takes milliseconds; a second means that something is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// Wishes that may wait while the thread asks the shards.
+const WISHES_MAX: usize = 8;
+
+/// As good as never, and far from the end of the clock.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_is_due_at_once_and_then_at_equal_distances() {
+        let start = clock::now();
+        let mut beat = Beat::new(1_000, start);
+        assert!(beat.is_due(start));
+        assert!(!beat.is_due(start + Duration::from_millis(999)));
+        assert_eq!(beat.wait(start + Duration::from_millis(400)), Duration::from_millis(600));
+        assert!(beat.is_due(start + Duration::from_millis(1_000)));
+    }
+
+    #[test]
+    fn a_beat_of_zero_is_never_due() {
+        let start = clock::now();
+        let mut beat = Beat::new(0, start);
+        assert!(!beat.is_due(start + Duration::from_secs(1_000_000)));
+        assert_eq!(beat.wait(start), FOREVER);
+    }
+}
