@@ -1,34 +1,29 @@
 //! The program `dunlin`: allocator, arguments, exit code. `boot.rs` is the wiring page.
 #![forbid(unsafe_code)]
 
-//mod boot;
+mod boot;
+mod broker;
 mod cli;
 mod clock;
 mod config;
 mod log;
-//mod selfcheck;
+mod selfcheck;
 mod signals;
 mod sys_topics;
-//mod telemetry;
+mod telemetry;
 mod topology;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Freed memory of a shard stays with its thread, so that cores do not meet in the allocator.
+/// Each shard's memory stays in its own thread's heap, so that cores do not meet in the allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().into_command() {
-        cli::Command::Run(flags) => {
-            drop(flags);
-            ExitCode::SUCCESS
-        }
-        cli::Command::Check(flags) => {
-            drop(flags);
-            ExitCode::SUCCESS
-        }
+        cli::Command::Run(flags) => boot::run(flags),
+        cli::Command::Check(flags) => boot::check(flags),
     }
 }

@@ -1,0 +1,225 @@
+//! The wiring page: starts everything in order, waits, and stops it in reverse. Decides nothing else.
+
+use std::collections::hash_map::RandomState;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use dunlin_shard::runtime::selfcheck::{self as edge_check, Finding, Verdict};
+use dunlin_shard::runtime::{self, EdgeConfig, Listener, Runtime, StartError};
+use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
+
+use crate::broker::Broker;
+use crate::cli::{CheckFlags, RunFlags};
+use crate::config::{self, ConfigError, Effective, Settings, Sources, env, print};
+use crate::log::{self, Log};
+use crate::selfcheck;
+use crate::signals;
+use crate::telemetry::Telemetry;
+use crate::topology::{self, Topology, TopologyError};
+
+/// `dunlin run`: until a signal ends it. 0 after a graceful stop, 1 when it could not start or had to be cut short.
+pub(crate) fn run(flags: RunFlags) -> ExitCode {
+    let print_config = flags.print_config;
+    let sources = flags.settings.into_sources(env::of_process());
+    let outcome = config::load(&sources).map_err(BootError::from).and_then(|effective| {
+        if print_config {
+            say(&print::effective_toml(&effective));
+            return Ok(ExitCode::SUCCESS);
+        }
+        serve(sources, effective)
+    });
+    outcome.unwrap_or_else(|error| complain(&error))
+}
+
+/// `dunlin check`: 0 when the broker can run here as configured, with or without warnings, else 1.
+pub(crate) fn check(flags: CheckFlags) -> ExitCode {
+    let json = flags.json;
+    let sources = flags.settings.into_sources(env::of_process());
+    let mut findings = Vec::new();
+    match config::load(&sources) {
+        Ok(effective) => {
+            findings.push(Finding { subject: "config", verdict: Verdict::Good, text: "valid".to_owned() });
+            findings.extend(effective.warnings.iter().map(|warning| Finding {
+                subject: "config",
+                verdict: Verdict::Warning,
+                text: warning.clone(),
+            }));
+            match plan(&effective.settings) {
+                Ok((edge, _)) => findings.extend(edge_check::check(&edge)),
+                Err(error) => findings.push(Finding { subject: "cores", verdict: Verdict::Fatal, text: error.to_string() }),
+            }
+        }
+        Err(error) => findings.extend(error.problems.into_iter().map(|text| Finding {
+            subject: "config",
+            verdict: Verdict::Fatal,
+            text,
+        })),
+    }
+    findings.extend(selfcheck::sysctls());
+    say(&if json { selfcheck::json(&findings) } else { selfcheck::table(&findings) });
+    if edge_check::worst(&findings) == Verdict::Fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Starts the broker, waits for the signal that ends it, stops it.
+fn serve(sources: Sources, effective: Effective) -> Result<ExitCode, BootError> {
+    let signals = signals::listen().map_err(|source| BootError::Thread { name: "signals", source })?;
+    let settings = &effective.settings;
+    let (log, log_writer) = log::start(settings.log.format, settings.log.level)
+        .map_err(|source| BootError::Thread { name: "log", source })?;
+    let outcome = start(&effective, &log).map(|(runtime, telemetry)| {
+        let broker = Broker { sources, effective, runtime, telemetry, log: log.clone() };
+        broker.until_stopped(&signals)
+    });
+    log_writer.close();
+    outcome
+}
+
+/// Host, shards, listeners, telemetry, start page: in this order.
+fn start(effective: &Effective, log: &Log) -> Result<(Runtime, Telemetry), BootError> {
+    let settings = &effective.settings;
+    for warning in &effective.warnings {
+        log.warn("configuration", &[("problem", warning.as_str().into())]);
+    }
+    let (edge, topology) = plan(settings)?;
+    check_host(&edge, log)?;
+    let config = Arc::new(shard_config(settings));
+    let (shard_count, seed) = (edge_shards(&edge), random_seed());
+    let runtime = runtime::start(edge, |shard: ShardId| Setup {
+        shard,
+        shard_count,
+        config: Arc::clone(&config),
+        hooks: Hooks::default(),
+        seed,
+    })?;
+    let telemetry = Telemetry::start(runtime.handles().to_vec(), runtime.answers().clone(), settings, log.clone())
+        .map_err(|source| BootError::Thread { name: "telemetry", source })?;
+    say(&start_page(settings, &topology, &runtime));
+    Ok((runtime, telemetry))
+}
+
+/// What the shards need to know of the settings.
+pub(crate) fn shard_config(settings: &Settings) -> Config {
+    Config { mqtt: settings.mqtt.clone() }
+}
+
+/// What the edge needs to know, and where each shard goes.
+fn plan(settings: &Settings) -> Result<(EdgeConfig, Topology), TopologyError> {
+    let allowed = topology::allowed_cores()?;
+    let topology = Topology::place(settings.server.shards, settings.server.cores.as_ref(), &allowed)?;
+    let listeners = settings.server.listen.iter().zip(0..).map(|(url, id)| Listener {
+        id: ListenerId(id),
+        address: url.address,
+        backlog: LISTEN_BACKLOG,
+    });
+    let defaults = EdgeConfig::default();
+    let edge = EdgeConfig {
+        cores: topology.cores.iter().map(|core| Some(usize::from(*core))).collect(),
+        listeners: listeners.collect(),
+        connection_count_max: settings.server.max_connections.unwrap_or(defaults.connection_count_max),
+        stop_ms_max: settings.shutdown.timeout_ms,
+        ..defaults
+    };
+    Ok((edge, topology))
+}
+
+/// Refuses a host that cannot run the edge; warns of one that runs it badly.
+fn check_host(edge: &EdgeConfig, log: &Log) -> Result<(), BootError> {
+    let findings = edge_check::check(edge);
+    if edge_check::worst(&findings) == Verdict::Fatal {
+        let fatal = findings.iter().filter(|finding| finding.verdict == Verdict::Fatal);
+        let problems = fatal.map(|finding| format!("{}: {}", finding.subject, finding.text)).collect();
+        return Err(BootError::Host { problems });
+    }
+    for finding in findings.iter().filter(|finding| finding.verdict == Verdict::Warning) {
+        log.warn("host", &[("subject", finding.subject.into()), ("problem", finding.text.as_str().into())]);
+    }
+    Ok(())
+}
+
+/// What the start says on standard output. The lines `listening on URL` and `ready` are for programs too.
+fn start_page(settings: &Settings, topology: &Topology, runtime: &Runtime) -> String {
+    let mut page = format!("dunlin {}\n", env!("CARGO_PKG_VERSION"));
+    for (_, address) in runtime.listening() {
+        writeln!(page, "listening on mqtt://{address}").expect("writing to a String does not fail");
+    }
+    page.push_str(&topology.describe());
+    page.push('\n');
+    page.push_str(anonymity(settings));
+    page.push_str(if settings.storage.memory_only {
+        "sessions and messages are kept in memory only, as asked\n"
+    } else {
+        "sessions and messages are kept in memory only: this version does not store them on disk\n"
+    });
+    page.push_str("ready\n");
+    page
+}
+
+/// Who may connect while no authentication is configured.
+fn anonymity(settings: &Settings) -> &'static str {
+    let open = settings.server.listen.iter().any(|url| !url.is_loopback());
+    if open {
+        "no authentication is configured: everybody who reaches the listeners may connect (auth.allow_anonymous)\n"
+    } else {
+        "no authentication is configured: only loopback listeners are served (--allow-anonymous allows others)\n"
+    }
+}
+
+fn edge_shards(edge: &EdgeConfig) -> u16 {
+    u16::try_from(edge.shard_count()).expect("server.shards is at most SHARD_COUNT_MAX")
+}
+
+/// Different in each process, so that hashes and assigned client ids cannot be foreseen.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Writes to standard output; a reader that has gone is no reason to stop a broker.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes an error and its causes to standard error.
+fn complain(error: &BootError) -> ExitCode {
+    let mut text = String::new();
+    for line in error.to_string().lines() {
+        text.push_str(&format!("dunlin: {line}\n"));
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!("  because: {inner}\n"));
+        cause = inner.source();
+    }
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    ExitCode::FAILURE
+}
+
+/// Why the broker cannot start.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The host lacks what the edge needs.
+    #[error("{}\n`dunlin check` shows all that was looked at.", .problems.join("\n"))]
+    Host {
+        /// What and what to change.
+        problems: Vec<String>,
+    },
+    #[error("the thread '{name}' cannot be started; is the process limit (ulimit -u) reached?")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Connections that may wait for a shard to accept them; the kernel cuts it at `net.core.somaxconn`.
+const LISTEN_BACKLOG: u32 = 32_768;
