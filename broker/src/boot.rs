@@ -6,9 +6,11 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
+use crossbeam_channel::{Receiver, bounded};
 use dunlin_shard::runtime::selfcheck::{self as edge_check, Finding, Verdict};
-use dunlin_shard::runtime::{self, EdgeConfig, Listener, Runtime, StartError};
+use dunlin_shard::runtime::{self, EdgeConfig, Listener, RunError, Runtime, StartError};
 use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
 
 use crate::broker::Broker;
@@ -49,7 +51,11 @@ pub(crate) fn check(flags: CheckFlags) -> ExitCode {
             }));
             match plan(&effective.settings) {
                 Ok((edge, _)) => findings.extend(edge_check::check(&edge)),
-                Err(error) => findings.push(Finding { subject: "cores", verdict: Verdict::Fatal, text: error.to_string() }),
+                Err(error) => findings.push(Finding {
+                    subject: "cores",
+                    verdict: Verdict::Fatal,
+                    text: error.to_string(),
+                }),
             }
         }
         Err(error) => findings.extend(error.problems.into_iter().map(|text| Finding {
@@ -69,35 +75,50 @@ fn serve(sources: Sources, effective: Effective) -> Result<ExitCode, BootError> 
     let settings = &effective.settings;
     let (log, log_writer) = log::start(settings.log.format, settings.log.level)
         .map_err(|source| BootError::Thread { name: "log", source })?;
-    let outcome = start(&effective, &log).map(|(runtime, telemetry)| {
-        let broker = Broker { sources, effective, runtime, telemetry, log: log.clone() };
-        broker.until_stopped(&signals)
-    });
+    let outcome = start(sources, effective, &log).map(|broker| broker.until_stopped(&signals));
     log_writer.close();
     outcome
 }
 
 /// Host, shards, listeners, telemetry, start page: in this order.
-fn start(effective: &Effective, log: &Log) -> Result<(Runtime, Telemetry), BootError> {
+fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, BootError> {
     let settings = &effective.settings;
     for warning in &effective.warnings {
         log.warn("configuration", &[("problem", warning.as_str().into())]);
     }
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;
-    let config = Arc::new(shard_config(settings));
-    let (shard_count, seed) = (edge_shards(&edge), random_seed());
-    let runtime = runtime::start(edge, |shard: ShardId| Setup {
-        shard,
+    let runtime = runtime::start(edge, setups(settings, &topology))?;
+    let page = start_page(settings, &topology, &runtime);
+    let shards = runtime.shards().to_vec();
+    let telemetry = Telemetry::start(shards.clone(), runtime.answers().clone(), settings, log.clone())
+        .map_err(|source| BootError::Thread { name: "telemetry", source })?;
+    let ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
+    say(&page);
+    Ok(Broker { sources, effective, shards, ended, telemetry, log: log.clone() })
+}
+
+/// One core per shard, all with the same settings and the same seed.
+fn setups(settings: &Settings, topology: &Topology) -> Vec<Setup> {
+    let shard_count = u16::try_from(topology.cores.len()).expect("server.shards is at most SHARD_COUNT_MAX");
+    let (config, seed) = (Arc::new(shard_config(settings)), random_seed());
+    let setup = |shard| Setup {
+        shard: ShardId(shard),
         shard_count,
         config: Arc::clone(&config),
         hooks: Hooks::default(),
         seed,
+    };
+    (0..shard_count).map(setup).collect()
+}
+
+/// Waits for the shards on a thread of its own; tells once how they ended.
+fn watch(runtime: Runtime) -> std::io::Result<Receiver<Result<(), RunError>>> {
+    let (sender, ended) = bounded(1);
+    thread::Builder::new().name("shards".to_owned()).spawn(move || {
+        let _nobody_may_wait = sender.send(runtime.join());
     })?;
-    let telemetry = Telemetry::start(runtime.handles().to_vec(), runtime.answers().clone(), settings, log.clone())
-        .map_err(|source| BootError::Thread { name: "telemetry", source })?;
-    say(&start_page(settings, &topology, &runtime));
-    Ok((runtime, telemetry))
+    Ok(ended)
 }
 
 /// What the shards need to know of the settings.
@@ -165,10 +186,6 @@ fn anonymity(settings: &Settings) -> &'static str {
     } else {
         "no authentication is configured: only loopback listeners are served (--allow-anonymous allows others)\n"
     }
-}
-
-fn edge_shards(edge: &EdgeConfig) -> u16 {
-    u16::try_from(edge.shard_count()).expect("server.shards is at most SHARD_COUNT_MAX")
 }
 
 /// Different in each process, so that hashes and assigned client ids cannot be foreseen.

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, RecvError, after, never, select};
 use dunlin_shard::Control;
-use dunlin_shard::runtime::Runtime;
+use dunlin_shard::runtime::{InboxError, RunError, ShardHandle};
 
 use crate::boot::shard_config;
 use crate::config::reload::{self, Change, Reloaded};
@@ -22,8 +21,10 @@ pub(crate) struct Broker {
     pub(crate) sources: Sources,
     /// The configuration in force.
     pub(crate) effective: Effective,
-    /// The shards.
-    pub(crate) runtime: Runtime,
+    /// The way into each shard.
+    pub(crate) shards: Vec<ShardHandle>,
+    /// Tells once, when all shards have ended, how.
+    pub(crate) ended: Receiver<Result<(), RunError>>,
     /// `$SYS` and dumps.
     pub(crate) telemetry: Telemetry,
     /// The log.
@@ -34,13 +35,17 @@ impl Broker {
     /// Acts on signals until one says stop, then stops. 0 after a graceful stop in time, else 1.
     pub(crate) fn until_stopped(mut self, signals: &Receiver<Signal>) -> ExitCode {
         loop {
-            match signals.recv() {
-                Ok(Signal::Stop { name }) => return self.stop(name, signals),
-                Ok(Signal::Reload) => self.reload(),
-                Ok(Signal::Dump) => self.telemetry.dump(),
-                Err(_) => {
-                    self.log.error("the signal thread has ended; stopping", &[]);
-                    return self.stop("none", signals);
+            select! {
+                recv(signals) -> signal => match signal {
+                    Ok(Signal::Stop { name }) => return self.stop(name, signals),
+                    Ok(Signal::Reload) => self.reload(),
+                    Ok(Signal::Dump) => self.telemetry.dump(),
+                    Err(_) => return self.stop("none: the signal thread has ended", signals),
+                },
+                recv(self.ended) -> outcome => {
+                    self.log.error("all shards have ended although nobody asked them to", &[]);
+                    ended(outcome, &self.log);
+                    return ExitCode::FAILURE;
                 }
             }
         }
@@ -66,9 +71,12 @@ impl Broker {
         self.log.set_level(settings.log.level);
         self.telemetry.set_intervals(settings.sys_topics.clone());
         let config = Arc::new(shard_config(settings));
-        for shard in self.runtime.handles() {
+        for shard in &self.shards {
             if let Err(error) = shard.send(Control::Reconfigure(Arc::clone(&config))) {
-                self.log.error("a shard keeps its old settings; reload again", &[("problem", error.to_string().into())]);
+                self.log.error(
+                    "a shard keeps its old settings; reload again",
+                    &[("problem", error.to_string().into())],
+                );
             }
         }
         for warning in &self.effective.warnings {
@@ -89,24 +97,20 @@ impl Broker {
 
     /// Ends the telemetry, then the shards, in bounded time. A second signal ends the process at once.
     fn stop(self, signal: &'static str, signals: &Receiver<Signal>) -> ExitCode {
-        let Self { runtime, telemetry, log, effective, .. } = self;
-        let timeout = Duration::from_millis(effective.settings.shutdown.timeout_ms);
-        log.info("stopping", &[("signal", signal.into()), ("timeout_ms", effective.settings.shutdown.timeout_ms.into())]);
+        let Self { shards, ended: all_ended, telemetry, log, effective, .. } = self;
+        let timeout_ms = effective.settings.shutdown.timeout_ms;
+        log.info("stopping", &[("signal", signal.into()), ("timeout_ms", timeout_ms.into())]);
         telemetry.stop();
-        let (finished, done) = bounded(1);
-        let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || {
-            let _receiver_may_have_gone = finished.send(runtime.stop());
-        });
-        if let Err(error) = stopping {
-            log.error("cannot stop gracefully", &[("problem", error.to_string().into())]);
-            return ExitCode::FAILURE;
-        }
-        let deadline = crossbeam_channel::after(timeout + GRACE);
+        let cut = after(Duration::from_millis(timeout_ms) + GRACE);
+        let mut untold = shards;
         loop {
+            untold.retain(|shard| matches!(shard.send(Control::Stop), Err(InboxError::Full { .. })));
+            let again = if untold.is_empty() { never() } else { after(TELL_AGAIN) };
             select! {
-                recv(done) -> outcome => return report(outcome, &log),
-                recv(deadline) -> _ => {
-                    log.error("not stopped in time; connections that are left are cut", &[]);
+                recv(all_ended) -> outcome => return ended(outcome, &log),
+                recv(again) -> _ => {}
+                recv(cut) -> _ => {
+                    log.error("not stopped in time: what is left is cut off", &[]);
                     return ExitCode::FAILURE;
                 }
                 recv(signals) -> signal => if let Ok(Signal::Stop { name }) = signal {
@@ -118,5 +122,26 @@ impl Broker {
     }
 }
 
+/// Says how the shards ended; 0 when they ended as asked.
+fn ended(outcome: Result<Result<(), RunError>, RecvError>, log: &Log) -> ExitCode {
+    match outcome {
+        Ok(Ok(())) => {
+            log.info("stopped", &[]);
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => {
+            log.error("a shard failed", &[("problem", error.to_string().into())]);
+            ExitCode::FAILURE
+        }
+        Err(RecvError) => {
+            log.error("the thread that waits for the shards has ended", &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The shards end by themselves within the timeout; this is for one that does not.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How soon a shard whose inbox was full is told again.
+const TELL_AGAIN: Duration = Duration::from_millis(20);

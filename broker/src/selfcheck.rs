@@ -16,12 +16,19 @@ pub(crate) fn table(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
     let mut text = String::new();
     for finding in findings {
-        text.push_str(&format!("{:<7} {:<width$}  {}\n", word(finding.verdict), finding.subject, finding.text));
+        text.push_str(&format!(
+            "{:<7} {:<width$}  {}\n",
+            word(finding.verdict),
+            finding.subject,
+            finding.text
+        ));
     }
     text.push_str(match worst(findings) {
         Verdict::Good => "The broker can run here as configured.\n",
         Verdict::Warning => "The broker can run here; the warnings say what would be better.\n",
-        Verdict::Fatal => "The broker cannot run here like this; the lines marked 'fail' say what to change.\n",
+        Verdict::Fatal => {
+            "The broker cannot run here like this; the lines marked 'fail' say what to change.\n"
+        }
     });
     text
 }
@@ -52,7 +59,9 @@ fn judge(name: &'static str, wanted: &'static str, current: Option<&str>) -> Fin
         Some((current, Some(found))) if Some(found) >= number(wanted) => (Verdict::Good, current.to_owned()),
         Some((current, _)) => (
             Verdict::Warning,
-            format!("is {current}; for very many connections set {wanted} (tuning/profiles/connections/sysctl.conf)"),
+            format!(
+                "is {current}; for very many connections set {wanted} (tuning/profiles/connections/sysctl.conf)"
+            ),
         ),
     };
     Finding { subject: name, verdict, text }
@@ -102,7 +111,11 @@ mod tests {
             Finding { subject: "io_uring", verdict: Verdict::Fatal, text: "is \"off\"".to_owned() },
         ];
         let text = table(&findings);
-        assert!(text.contains("ok      kernel    Linux 6.18\nfail    io_uring  is \"off\"\nThe broker cannot run"));
+        assert!(
+            text.contains(
+                "ok      kernel    Linux 6.18\nfail    io_uring  is \"off\"\nThe broker cannot run"
+            )
+        );
         let json: serde_json::Value = serde_json::from_str(&json(&findings)).expect("JSON");
         assert_eq!(json["verdict"], "fail");
         assert_eq!(json["findings"][1]["text"], "is \"off\"");

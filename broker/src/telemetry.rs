@@ -54,7 +54,8 @@ impl Telemetry {
             heartbeat: Beat::new(settings.sys_topics.sys_heartbeat_interval_ms, now),
             questions: 0,
         };
-        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(move || reporter.run(&wanted))?;
+        let thread =
+            thread::Builder::new().name("telemetry".to_owned()).spawn(move || reporter.run(&wanted))?;
         Ok(Self { wishes, thread })
     }
 
@@ -94,7 +95,8 @@ impl Reporter {
             let now = clock::now();
             if self.heartbeat.is_due(now) {
                 let uptime = now.duration_since(self.started).as_millis();
-                let messages = self.topics.heartbeat(u64::try_from(uptime).unwrap_or(u64::MAX), clock::wall());
+                let messages =
+                    self.topics.heartbeat(u64::try_from(uptime).unwrap_or(u64::MAX), clock::wall());
                 self.publish(messages);
             }
             if self.report.is_due(now) {
@@ -142,7 +144,10 @@ impl Reporter {
         let token = Token(self.questions);
         for shard in &self.shards {
             if let Err(error) = shard.send(Control::Snapshot { token }) {
-                self.log.warn("a shard cannot be asked for its counters", &[("problem", error.to_string().into())]);
+                self.log.warn(
+                    "a shard cannot be asked for its counters",
+                    &[("problem", error.to_string().into())],
+                );
                 return None;
             }
         }
@@ -151,7 +156,10 @@ impl Reporter {
         let mut missing = self.shards.len();
         while missing > 0 {
             let Ok(answer) = self.answers.recv_deadline(deadline) else {
-                self.log.warn("shards do not answer when asked for their counters", &[("shards", missing.into())]);
+                self.log.warn(
+                    "shards do not answer when asked for their counters",
+                    &[("shards", missing.into())],
+                );
                 return None;
             };
             if answer.token != token {
