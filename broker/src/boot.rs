@@ -135,13 +135,14 @@ fn plan(settings: &Settings) -> Result<(EdgeConfig, Topology), TopologyError> {
         address: url.address,
         backlog: LISTEN_BACKLOG,
     });
-    let defaults = EdgeConfig::default();
+    let connections = settings.server.max_connections;
+    let connections = connections.unwrap_or_else(|| topology.connections_auto(topology::open_files_max()));
     let edge = EdgeConfig {
         cores: topology.cores.iter().map(|core| Some(usize::from(*core))).collect(),
         listeners: listeners.collect(),
-        connection_count_max: settings.server.max_connections.unwrap_or(defaults.connection_count_max),
+        connection_count_max: connections,
         stop_ms_max: settings.shutdown.timeout_ms,
-        ..defaults
+        ..EdgeConfig::default()
     };
     Ok((edge, topology))
 }

@@ -83,6 +83,14 @@ impl Topology {
         Ok(Self { cores })
     }
 
+    /// How many connections the process takes when nobody says: four rings' tables per shard. Further rings would work, but
+    /// each costs system calls on every tick.
+    pub(crate) fn connections_auto(&self, open_files_max: u64) -> u32 {
+        let shards = u64::try_from(self.cores.len()).unwrap_or(u64::MAX);
+        let tables = open_files_max.saturating_mul(shards).saturating_mul(RINGS_PER_SHARD_AUTO);
+        u32::try_from(tables).unwrap_or(CONNECTIONS_AUTO_MAX).clamp(1, CONNECTIONS_AUTO_MAX)
+    }
+
     /// `2 shards on cores 0-1`, for the start page.
     pub(crate) fn describe(&self) -> String {
         let mut used = self.cores.clone();
@@ -131,6 +139,22 @@ pub(crate) fn allowed_cores() -> Result<CoreList, TopologyError> {
     CoreList::parse(line).map_err(unknown)
 }
 
+/// The open-file limit that this process may raise itself to; it bounds the table of one ring.
+#[expect(clippy::disallowed_methods, reason = "the process asks the kernel once, at the start")]
+pub(crate) fn open_files_max() -> u64 {
+    let limits = std::fs::read_to_string(LIMITS_FILE).unwrap_or_default();
+    hard_limit(&limits, "Max open files").unwrap_or(OPEN_FILES_USUAL)
+}
+
+/// The second number of a line of the kernel's table of limits; `unlimited` is the largest number.
+fn hard_limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().nth(1)? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
 fn core_number(text: &str) -> Result<u16, String> {
     text.trim()
         .parse()
@@ -140,6 +164,16 @@ fn core_number(text: &str) -> Result<u16, String> {
 }
 
 const STATUS_FILE: &str = "/proc/self/status";
+const LIMITS_FILE: &str = "/proc/self/limits";
+
+/// What Linux gives a process that nobody configured, where its own word cannot be read.
+const OPEN_FILES_USUAL: u64 = 1_024;
+
+/// See [`Topology::connections_auto`].
+const RINGS_PER_SHARD_AUTO: u64 = 4;
+
+/// A million connections need a few gigabytes of the kernel; who wants more says so.
+const CONNECTIONS_AUTO_MAX: u32 = 1 << 20;
 
 /// The kernel's own bound on CPU numbers (`NR_CPUS` of the largest builds is 8,192).
 const CORE_NUMBER_MAX: u16 = 8_191;
@@ -184,6 +218,19 @@ mod tests {
         assert_eq!(Topology { cores: vec![0, 1] }.describe(), "2 shards on cores 0-1");
         assert_eq!(Topology { cores: vec![3] }.describe(), "1 shard on core 3");
         assert_eq!(Topology { cores: vec![0, 2, 0] }.describe(), "3 shards on cores 0,2");
+    }
+
+    #[test]
+    fn connections_follow_the_open_file_limit() {
+        let two = Topology { cores: vec![0, 1] };
+        assert_eq!(two.connections_auto(1_024), 8_192);
+        assert_eq!(two.connections_auto(1 << 20), CONNECTIONS_AUTO_MAX);
+        assert_eq!(two.connections_auto(u64::MAX), CONNECTIONS_AUTO_MAX);
+        let table = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
+        assert_eq!(hard_limit(table, "Max open files"), Some(524_288));
+        assert_eq!(hard_limit("Max open files  1 unlimited files", "Max open files"), Some(u64::MAX));
+        assert_eq!(hard_limit("", "Max open files"), None);
+        assert!(open_files_max() > 0);
     }
 
     #[test]

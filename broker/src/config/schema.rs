@@ -126,7 +126,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         server.max_connections,
         Or("auto", Whole(1..=CONNECTIONS_MAX)),
         Restart,
-        "Connections of all listeners together; more are closed as soon as they are accepted. `auto` is what the open-file limit allows.",
+        "Connections of all listeners together; more are closed as soon as they are accepted. `auto` is four times the open-file limit for each shard (a shard takes another ring where one is full), at most 1048576.",
         "--max-connections"
     ),
     setting!(
@@ -185,7 +185,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "shutdown.timeout",
         shutdown.timeout_ms,
         Millis(100..=HOUR_MS),
-        Live,
+        Restart,
         "Longest time that a stop may take to say goodbye to clients."
     ),
     setting!(
