@@ -253,3 +253,145 @@ fn topic_of<'a>(key: &[u8], text: &'a mut Vec<u8>) -> &'a str {
 }
 
 const SLASH: u8 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics::levels::filter_matches;
+    use crate::topics::levels::tests::all_filters_and_topics;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// All topics that match, in pages of some steps, and how many steps it took.
+    fn lookup(store: &RetainedStore<u32>, filter: &str, step_count_max: usize) -> (Vec<String>, usize) {
+        let mut cursor = RetainedCursor::new(filter);
+        let (mut found, mut pages) = (Vec::new(), 1);
+        while store.page(&mut cursor, step_count_max, |topic, _| found.push(topic.to_owned())) == Page::More {
+            pages += 1;
+        }
+        (found, pages * step_count_max)
+    }
+
+    fn store_of(topics: &[String]) -> RetainedStore<u32> {
+        let mut store = RetainedStore::new();
+        for (topic, n) in topics.iter().zip(0..) {
+            assert_eq!(store.set(topic, n, 10), None);
+        }
+        store
+    }
+
+    #[test]
+    fn every_filter_of_three_levels_finds_its_topics_in_any_page_size() {
+        // [MQTT5-4.7.2-1] [MQTT311-4.7.2-1]
+        let (filters, topics) = all_filters_and_topics();
+        let store = store_of(&topics);
+        for filter in &filters {
+            let expected: BTreeSet<&String> =
+                topics.iter().filter(|topic| filter_matches(filter, topic)).collect();
+            for steps in [1, 3, 1_000] {
+                let (found, _) = lookup(&store, filter, steps);
+                assert_eq!(found.len(), expected.len(), "{filter} {steps}: {found:?}");
+                assert_eq!(found.iter().collect::<BTreeSet<_>>(), expected, "{filter} {steps}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_message_of_a_topic_is_kept_and_counted() {
+        // [MQTT5-3.3.1-5] [MQTT5-3.3.1-6] [MQTT311-3.3.1-5]
+        let mut store = RetainedStore::new();
+        assert_eq!(store.set("a/b", 1, 100), None);
+        assert_eq!(store.set("a/b", 2, 50), Some(1));
+        assert_eq!((store.get("a/b"), store.len(), store.bytes()), (Some(&2), 1, 53));
+        assert_eq!(store.clear("a/b"), Some(2));
+        assert_eq!((store.clear("a/b"), store.bytes()), (None, 0));
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_literal_prefix_or_a_leap_saves_steps() {
+        let topics: Vec<String> =
+            (0..100).flat_map(|site| (0..100).map(move |n| format!("site/{site}/device/{n}"))).collect();
+        let store = store_of(&topics);
+        let steps_of = |filter: &str| {
+            let (found, steps) = lookup(&store, filter, 1);
+            (found.len(), steps)
+        };
+        assert_eq!(steps_of("site/7/device/7").0, 1);
+        assert!(steps_of("site/7/device/7").1 <= 3);
+        assert!(matches!(steps_of("site/7/#"), (100, steps) if steps <= 103));
+        assert!(matches!(steps_of("site/+/device/7"), (100, steps) if steps <= 305));
+        assert!(matches!(steps_of("site/+/nothing"), (0, steps) if steps <= 205));
+        assert!(matches!(steps_of("other/#"), (0, steps) if steps <= 2));
+        assert_eq!(steps_of("#").0, 10_000);
+    }
+
+    #[test]
+    fn a_lookup_goes_on_while_topics_come_and_go() {
+        let topics: Vec<String> = (0..100).map(|n| format!("t/{n:03}")).collect();
+        let mut store = store_of(&topics);
+        let mut cursor = RetainedCursor::new("t/+");
+        let mut found = Vec::new();
+        let mut round = 0;
+        while store.page(&mut cursor, 10, |topic, _| found.push(topic.to_owned())) == Page::More {
+            // What was just seen goes, something new comes behind it.
+            for topic in &found[found.len() - 5..] {
+                store.clear(topic);
+            }
+            store.set(&format!("t/{round:03}a"), 0, 1);
+            round += 1;
+        }
+        assert_eq!(found, topics);
+    }
+
+    #[test]
+    fn the_sweep_comes_round_and_takes_what_has_expired() {
+        let topics: Vec<String> = (0..1_000).map(|n| format!("t/{n}")).collect();
+        let mut store = store_of(&topics);
+        let mut gone = Vec::new();
+        let mut pages = 1;
+        while store.sweep(64, |message| message % 3 == 0, |message| gone.push(message)) == Page::More {
+            pages += 1;
+        }
+        gone.sort_unstable();
+        assert_eq!(gone, (0..1_000).step_by(3).collect::<Vec<_>>());
+        assert_eq!((pages, store.len()), (16, 666));
+        assert_eq!(
+            store.bytes(),
+            topics.iter().filter(|topic| store.get(topic).is_some()).map(|t| t.len() as u64 + 10).sum()
+        );
+        assert_eq!(store.sweep(10_000, |_| true, |_| {}), Page::Done);
+        assert!(store.is_empty() && store.bytes() == 0);
+    }
+
+    fn level() -> impl Strategy<Value = &'static str> {
+        prop_oneof![
+            Just("a"),
+            Just("ab"),
+            Just("a-b"),
+            Just("b"),
+            Just(""),
+            Just("$a"),
+            Just("\u{1}"),
+            Just("+")
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_matches(
+            topics in proptest::collection::vec(proptest::collection::vec(level(), 1..5), 0..60),
+            filter in proptest::collection::vec(level(), 1..5), multi in any::<bool>(), steps in 1_usize..9,
+        ) {
+            let mut topics: Vec<String> = topics.into_iter().map(|levels| levels.join("/").replace('+', "x")).collect();
+            topics.retain(|topic| !topic.is_empty());
+            topics.sort();
+            topics.dedup();
+            let filter = filter.join("/") + if multi { "/#" } else { "" };
+            let (mut found, _) = lookup(&store_of(&topics), &filter, steps);
+            found.sort();
+            topics.retain(|topic| filter_matches(&filter, topic));
+            prop_assert_eq!(found, topics);
+        }
+    }
+}

@@ -345,3 +345,162 @@ const fn first_turn(random: u64) -> u32 {
 /// Publishers that `round_robin` and `sticky` tell apart in one group. Publishers of one bucket share turns, which is
 /// still in turn; a record per publisher would grow without bound.
 const PUBLISHER_BUCKETS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn member(shard: u16, index: u32) -> Member {
+        let session = SessionId { index, generation: 0 };
+        let id = MemberId { shard: ShardId(shard), session };
+        Member { id, options: SubscriptionOptions::default(), subscription_id: 0 }
+    }
+
+    fn group_of(count: u32) -> Group {
+        let mut group = Group::new();
+        for index in 0..count {
+            assert_eq!(group.join(member(u16::try_from(index % 3).unwrap(), index), true), None);
+        }
+        group
+    }
+
+    fn context(strategy: SharedStrategy, publisher: u64, random: u64) -> PickContext {
+        let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let (publisher_hash, random) = (spread(publisher), spread(random));
+        PickContext { strategy, publisher_hash, topic_hash: spread(77), local: ShardId(1), random }
+    }
+
+    fn picks(group: &mut Group, strategy: SharedStrategy, publisher: u64, count: u64) -> Vec<u32> {
+        (0..count)
+            .map(|n| group.pick(&context(strategy, publisher, n), &[]).unwrap().id.session.index)
+            .collect()
+    }
+
+    #[test]
+    fn each_message_has_one_taker_and_each_strategy_its_way() {
+        // [MQTT5-4.8.2-4]
+        let mut turns = picks(&mut group_of(5), SharedStrategy::RoundRobinPerGroup, 1, 10);
+        assert_eq!(turns[..5], turns[5..]);
+        turns.truncate(5);
+        turns.sort_unstable();
+        assert_eq!(turns, [0, 1, 2, 3, 4]);
+
+        let mut group = group_of(5);
+        let mut first = picks(&mut group, SharedStrategy::RoundRobin, 1, 5);
+        let mut second = picks(&mut group, SharedStrategy::RoundRobin, 2, 5);
+        first.sort_unstable();
+        second.sort_unstable();
+        assert_eq!((first, second), (vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]));
+
+        for strategy in [SharedStrategy::Sticky, SharedStrategy::HashClientId, SharedStrategy::HashTopic] {
+            let all = picks(&mut group_of(5), strategy, 1, 50);
+            assert!(all.iter().all(|one| *one == all[0]), "{strategy:?} {all:?}");
+        }
+        let by_client: std::collections::BTreeSet<u32> = (0..100)
+            .map(|publisher| picks(&mut group_of(5), SharedStrategy::HashClientId, publisher, 1)[0])
+            .collect();
+        assert_eq!(by_client.len(), 5);
+        for strategy in [SharedStrategy::Random, SharedStrategy::Local] {
+            let all: std::collections::BTreeSet<u32> =
+                picks(&mut group_of(6), strategy, 1, 200).into_iter().collect();
+            let expected: Vec<u32> =
+                if strategy == SharedStrategy::Local { vec![1, 4] } else { (0..6).collect() };
+            assert_eq!(all.into_iter().collect::<Vec<_>>(), expected, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn sticky_stays_until_its_member_leaves() {
+        let mut group = group_of(4);
+        let first = picks(&mut group, SharedStrategy::Sticky, 1, 1)[0];
+        group.join(member(0, 99), true);
+        assert_eq!(picks(&mut group, SharedStrategy::Sticky, 1, 3), [first; 3]);
+        let id = group.members().iter().find(|one| one.id.session.index == first).unwrap().id;
+        assert!(group.leave(id).is_some());
+        let next = picks(&mut group, SharedStrategy::Sticky, 1, 3);
+        assert!(next[0] != first && next.iter().all(|one| *one == next[0]));
+    }
+
+    #[test]
+    fn members_without_connection_come_last_and_the_next_is_asked_after_a_failure() {
+        let mut group = group_of(3);
+        for index in [0, 2] {
+            assert!(group.set_connected(
+                group.members().iter().find(|one| one.id.session.index == index).unwrap().id,
+                false
+            ));
+        }
+        for strategy in [
+            SharedStrategy::Random,
+            SharedStrategy::RoundRobin,
+            SharedStrategy::Sticky,
+            SharedStrategy::Local,
+        ] {
+            assert_eq!(picks(&mut group, strategy, 5, 10), [1; 10]);
+        }
+        let mut tried = Vec::new();
+        while let Some(member) = group.pick(&context(SharedStrategy::Random, 5, 3), &tried) {
+            tried.push(member.id);
+        }
+        assert_eq!(tried[0].session.index, 1);
+        assert_eq!(tried.len(), 3);
+        for id in tried {
+            assert!(group.leave(id).is_some());
+        }
+        assert_eq!(group.pick(&context(SharedStrategy::Random, 5, 3), &[]), None);
+    }
+
+    #[test]
+    fn groups_are_found_by_share_name_and_filter() {
+        // [MQTT5-4.8.2-1]
+        let mut groups = SharedGroups::new(3);
+        let first = groups.join("g", "a/+", member(0, 1), true);
+        assert!(first.first_of_group);
+        assert!(!groups.join("g", "a/+", member(0, 2), true).first_of_group);
+        assert!(groups.join("h", "a/+", member(0, 1), true).first_of_group);
+        assert!(groups.join("g", "a/#", member(0, 1), true).first_of_group);
+        assert_eq!(groups.len(), 3);
+        assert_eq!(groups.lookup("g", "a/+"), Some(first.group));
+        assert_eq!(groups.name(first.group), Some(("g", "a/+")));
+        let again = groups.join("g", "a/+", Member { subscription_id: 7, ..member(0, 1) }, true);
+        assert_eq!(again.replaced, Some(member(0, 1)));
+        assert!(!groups.leave(first.group, member(0, 1).id).unwrap().last_of_group);
+        assert_eq!(groups.leave(first.group, member(0, 1).id), None);
+        assert!(groups.leave(first.group, member(0, 2).id).unwrap().last_of_group);
+        assert_eq!(groups.lookup("g", "a/+"), None);
+        assert_eq!(groups.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn picks_only_members_that_are_there_and_connected_ones_first(
+            ops in proptest::collection::vec((0_u8..4, 0_u32..12, any::<bool>()), 1..200), random in any::<u64>(),
+        ) {
+            let mut group = Group::new();
+            let mut model = BTreeMap::new();
+            for (op, index, connected) in ops {
+                let one = member(0, index);
+                match op {
+                    0 | 1 => {
+                        prop_assert_eq!(group.join(one, connected).is_some(), model.insert(one.id, connected).is_some());
+                    }
+                    2 => prop_assert_eq!(group.leave(one.id).is_some(), model.remove(&one.id).is_some()),
+                    _ => {
+                        let known = model.get_mut(&one.id).map(|there| *there = connected).is_some();
+                        prop_assert_eq!(group.set_connected(one.id, connected), known);
+                    }
+                }
+                for strategy in [SharedStrategy::Random, SharedStrategy::RoundRobin, SharedStrategy::Sticky,
+                    SharedStrategy::RoundRobinPerGroup, SharedStrategy::Local, SharedStrategy::HashClientId] {
+                    let picked = group.pick(&context(strategy, random % 5, random), &[]).map(|one| one.id);
+                    prop_assert_eq!(picked.is_some(), !model.is_empty());
+                    if let Some(picked) = picked {
+                        prop_assert_eq!(model[&picked], model.values().any(|connected| *connected));
+                    }
+                }
+                prop_assert_eq!(group.members().len(), model.len());
+            }
+        }
+    }
+}
