@@ -127,7 +127,7 @@ fn decode_other<'a>(
     let packet = if version.is_v5() {
         v5::decode::body(packet_type, &mut reader, limits)?
     } else {
-        v3::decode::body(packet_type, &mut reader, limits)?
+        v3::decode::body(version, packet_type, &mut reader, limits)?
     };
     // [MQTT311-3.10.3-1]: fields are packed without gaps, and nothing follows them.
     reader.finish()?;

@@ -21,6 +21,10 @@
     )
 )]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod decoder;
 pub mod encoder;
 pub mod error;

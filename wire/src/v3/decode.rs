@@ -50,12 +50,13 @@ pub(crate) fn publish<'a>(
 
 /// Decodes the body of any other packet but CONNECT.
 pub(crate) fn body<'a>(
+    version: Version,
     packet_type: PacketType,
     reader: &mut Reader<'a>,
     limits: &Limits,
 ) -> Result<Packet<'a>, DecodeError> {
     Ok(match packet_type {
-        PacketType::ConnAck => Packet::ConnAck(connack(reader)?),
+        PacketType::ConnAck => Packet::ConnAck(connack(version, reader)?),
         // [MQTT311-2.3.1-6]: the four carry the packet id of the PUBLISH and nothing else.
         PacketType::PubAck => Packet::PubAck(Ack::success(reader.packet_id()?)),
         PacketType::PubRec => Packet::PubRec(Ack::success(reader.packet_id()?)),
@@ -78,9 +79,12 @@ pub(crate) fn body<'a>(
     })
 }
 
-/// Decodes a CONNACK.
-fn connack<'a>(reader: &mut Reader<'_>) -> Result<ConnAck<'a>, DecodeError> {
-    let flags = reader.u8()?;
+/// Decodes a CONNACK. In 3.1 the first byte is not used.
+fn connack<'a>(version: Version, reader: &mut Reader<'_>) -> Result<ConnAck<'a>, DecodeError> {
+    let mut flags = reader.u8()?;
+    if version == Version::V31 {
+        flags = 0;
+    }
     if flags & !1 != 0 {
         return Err(reader.error(Cause::ConnAckFlagReserved));
     }
