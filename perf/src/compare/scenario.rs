@@ -1,0 +1,163 @@
+//! The scenarios of the record sheet, with the bars that Dunlin is held to.
+
+use super::contender::Kind;
+
+/// One row of the record sheet.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// Arguments of dunlin-loadgen.
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) bars: &'static [Bar],
+    /// Whether the floor tool has a counterpart.
+    pub(crate) has_floor: bool,
+    /// Whether the generator's default length applies; otherwise the scenario ends by itself.
+    pub(crate) timed: bool,
+}
+
+/// What Dunlin is held to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bar {
+    /// Processor time per unit at most this many times mosquitto's.
+    OfMosquitto(f64),
+    /// Processor time per unit at most this many times the floor's.
+    OfFloor(f64),
+    /// Processor time per unit at most this many times that of Dunlin in another scenario.
+    OfScenario(&'static str, f64),
+    /// p50 and p99 at most mosquitto's.
+    LatencyOfMosquitto,
+    /// User memory of the broker per item, in bytes.
+    BytesPerItem(f64),
+}
+
+impl Scenario {
+    /// Whether a contender takes part.
+    pub(crate) fn suits(&self, kind: Kind) -> bool {
+        kind != Kind::Floor || self.has_floor
+    }
+}
+
+/// All scenarios, in the order in which they run.
+pub(crate) static ALL: &[Scenario] = &[
+    Scenario {
+        name: "p2p0",
+        what: "point to point QoS 0, 1,000 pairs, one message under way in each",
+        arguments: &["p2p"],
+        bars: &[Bar::OfMosquitto(0.65), Bar::OfFloor(1.5)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "p2p1",
+        what: "the same with QoS 1",
+        arguments: &["p2p", "--qos", "1"],
+        bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "p2p2",
+        what: "the same with QoS 2",
+        arguments: &["p2p", "--qos", "2"],
+        bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "fanin0",
+        what: "1,000 publishers to one subscriber, QoS 0",
+        arguments: &["fanin"],
+        bars: &[Bar::OfMosquitto(0.38)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "fanin1",
+        what: "the same with QoS 1",
+        arguments: &["fanin", "--qos", "1"],
+        bars: &[Bar::OfMosquitto(0.48)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "fanout0",
+        what: "one publisher, eight messages under way, to 1,000 subscribers, QoS 0",
+        arguments: &["fanout", "--window", "8"],
+        bars: &[Bar::OfMosquitto(0.16), Bar::OfFloor(1.25)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "fanout1",
+        what: "the same with QoS 1",
+        arguments: &["fanout", "--window", "8", "--qos", "1"],
+        bars: &[Bar::OfMosquitto(0.19), Bar::OfFloor(1.25)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "fan0w1",
+        what: "one publisher, one message under way, to 1,000 subscribers, QoS 0",
+        arguments: &["fanout", "--window", "1"],
+        bars: &[Bar::OfMosquitto(0.55), Bar::OfFloor(1.25)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "wild0",
+        what: "300 wildcard filters, one match each (the control of wild)",
+        arguments: &["wild", "--filters", "3"],
+        bars: &[],
+        has_floor: false,
+        timed: true,
+    },
+    Scenario {
+        name: "wild",
+        what: "100,000 wildcard filters, one match each",
+        arguments: &["wild", "--filters", "1000"],
+        bars: &[Bar::OfMosquitto(0.60), Bar::OfScenario("wild0", 1.05)],
+        has_floor: false,
+        timed: true,
+    },
+    Scenario {
+        name: "connect",
+        what: "connect, CONNACK, close",
+        arguments: &["connect", "--source", "127.99.0.0/20"],
+        bars: &[Bar::OfMosquitto(0.60)],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "subscribe",
+        what: "200 clients subscribe to 1,000 distinct literal filters each",
+        arguments: &["subscribe"],
+        bars: &[Bar::OfMosquitto(0.80), Bar::BytesPerItem(250.0)],
+        has_floor: false,
+        timed: false,
+    },
+    Scenario {
+        name: "lat0",
+        what: "5,000 messages per second over 500 pairs, QoS 0",
+        arguments: &["lat"],
+        bars: &[Bar::LatencyOfMosquitto],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "lat1",
+        what: "the same with QoS 1",
+        arguments: &["lat", "--qos", "1"],
+        bars: &[Bar::LatencyOfMosquitto],
+        has_floor: true,
+        timed: true,
+    },
+    Scenario {
+        name: "idle",
+        what: "15,000 idle connections with a session and a subscription each",
+        arguments: &["idle", "--connections", "15000", "--source", "127.98.0.0/24", "--keep-alive", "60"],
+        bars: &[Bar::BytesPerItem(600.0)],
+        has_floor: false,
+        timed: false,
+    },
+];
