@@ -62,12 +62,13 @@ struct Vector {
 fn run(file: &str) -> usize {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
     #[expect(clippy::disallowed_methods, reason = "test data lies in files")]
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the file is beside this one");
     let vectors = parse(&text);
     let mut failures = String::new();
     for vector in &vectors {
         if let Err(failure) = check(vector) {
-            writeln!(failures, "{file}:{} {}: {failure}", vector.line, vector.name).unwrap();
+            writeln!(failures, "{file}:{} {}: {failure}", vector.line, vector.name)
+                .expect("a string takes all");
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
@@ -119,7 +120,7 @@ fn bytes_of(text: &str) -> Vec<u8> {
         assert!(digits.len().is_multiple_of(2), "odd number of digits in {part}");
         for pair in digits.chunks(2) {
             let pair: String = pair.iter().collect();
-            bytes.push(u8::from_str_radix(&pair, 16).unwrap());
+            bytes.push(u8::from_str_radix(&pair, 16).expect("hexadecimal digits"));
         }
     }
     bytes

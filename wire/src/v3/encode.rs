@@ -52,7 +52,7 @@ pub(crate) fn body<S: Sink>(version: Version, packet: &Packet<'_>, out: &mut S) 
             if suback.codes.is_empty() {
                 return Err(EncodeError::ListEmpty);
             }
-            // [MQTT311-2.3.1-7]
+            // [MQTT311-2.3.1-7] [MQTT311-3.9.3-1]: the codes stand in the order of the filters.
             out.u16(suback.packet_id.get());
             for code in suback.reason_codes() {
                 // [MQTT311-3.9.3-2]: every failure is 0x80.
