@@ -97,7 +97,7 @@ impl ShardCore {
             connections: Connections::default(),
             sessions: Sessions::new(seed),
             routing: Routing::default(),
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(),
             metrics: Metrics::default(),
             questions: BTreeMap::new(),
             next_token: 1,
@@ -118,7 +118,7 @@ impl ShardCore {
             Event::Arrived { conn, arrival } => self.on_arrived(conn, *arrival, actions),
             Event::Bytes { conn, bytes } => self.on_bytes(conn, bytes, actions),
             Event::Sent { conn, bytes } => self.on_bytes_sent(conn, bytes, actions),
-            Event::Closed { conn } => self.on_closed(conn, actions),
+            Event::Closed { conn } => self.on_closed(conn),
             Event::Mesh { from, message } => self.on_mesh(from, message, actions),
             Event::HookDone { token, outcome } => self.on_hook_done(token, outcome, actions),
             Event::Control(control) => self.on_control(control, actions),
@@ -193,10 +193,21 @@ impl ShardCore {
 
     fn on_due(&mut self, due: Due, actions: &mut Actions) {
         match due {
-            Due::Connect(conn) => self.on_connect_due(conn, actions),
-            Due::KeepAlive(conn) => self.on_keep_alive_due(conn, actions),
-            Due::Session(session) => self.on_session_due(session, actions),
-            Due::Traffic(session) => self.on_traffic_due(session, actions),
+            Due::Connection(slot) => {
+                if let Some(conn) = self.connections.id_at(slot) {
+                    self.on_connection_due(conn, actions);
+                }
+            }
+            Due::Session(index) => {
+                if let Some(session) = self.sessions.id_at(index) {
+                    self.on_session_due(session, actions);
+                }
+            }
+            Due::Traffic(index) => {
+                if let Some(session) = self.sessions.id_at(index) {
+                    self.on_traffic_due(session, actions);
+                }
+            }
             Due::Stop => self.on_stop_due(actions),
         }
     }
@@ -235,7 +246,7 @@ impl ShardCore {
                 let answer = Answered::Snapshot { metrics: self.metrics.clone(), gauges: self.gauges() };
                 actions.list.push(Action::Answer { token, answer: Box::new(answer) });
             }
-            Control::Stop => self.begin_stop(actions),
+            Control::Stop => self.begin_stop(),
         }
     }
 }

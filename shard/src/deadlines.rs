@@ -1,60 +1,93 @@
-//! What becomes due, and when: the deadlines of a shard.
+//! What becomes due, and when: the deadlines of a shard and what they are for.
 
-use std::collections::BTreeMap;
-
-use crate::ids::{ConnId, SessionId};
 use crate::time::Mono;
+use crate::timer::{TimerId, TimerKey, TimerWheel};
 
-/// What is due. The receiver looks at its own state before it acts: a deadline may come when nothing is due any more.
+/// What is due. Names indices without generations: whoever holds a deadline takes it back before its index is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// A CONNECT, or the end of an authentication.
-    Connect(ConnId),
-    /// A packet of a silent client.
-    KeepAlive(ConnId),
-    /// The Will or the end of a session without a connection.
-    Session(SessionId),
-    /// What the messages of a session wait for: releases, resends.
-    Traffic(SessionId),
+    /// A connection: its CONNECT, or a packet after too long a silence. By slot.
+    Connection(u32),
+    /// A session without a connection: its Will, or its end. By index.
+    Session(u32),
+    /// The messages of a session: releases that are awaited, resends. By index.
+    Traffic(u32),
     /// The next step of stopping.
     Stop,
 }
 
-/// Names one armed deadline, to cancel it.
+/// Names one armed deadline, to take it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeadlineKey {
-    at: Mono,
-    sequence: u64,
-}
+pub(crate) struct DeadlineKey(TimerId);
 
-/// All armed deadlines of one shard, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Deadlines {
-    queue: BTreeMap<(Mono, u64), Due>,
-    sequence: u64,
-}
+/// All armed deadlines of one shard. 16 B each.
+#[derive(Debug)]
+pub(crate) struct Deadlines(TimerWheel);
 
 impl Deadlines {
-    /// Arms a deadline. O(log n).
-    pub(crate) fn arm(&mut self, at: Mono, due: Due) -> DeadlineKey {
-        self.sequence += 1;
-        self.queue.insert((at, self.sequence), due);
-        DeadlineKey { at, sequence: self.sequence }
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self(TimerWheel::new())
     }
 
-    /// Takes a deadline back; nothing happens if it has come.
-    pub(crate) fn cancel(&mut self, key: DeadlineKey) {
-        self.queue.remove(&(key.at, key.sequence));
+    /// Arms a deadline. It may come early when it is more than 103 days ahead: the receiver looks at the time. O(1).
+    pub(crate) fn arm(&mut self, at: Mono, due: Due) -> DeadlineKey {
+        DeadlineKey(self.0.arm(due.key(), at))
+    }
+
+    /// Takes a deadline back. The key must be of one that has not come. O(1).
+    pub(crate) fn cancel(&mut self, key: DeadlineKey, due: Due) {
+        let was_armed = self.0.cancel(key.0, due.key());
+        debug_assert!(was_armed, "{due:?} was not armed");
     }
 
     /// The next deadline that has come by `now`.
     pub(crate) fn poll(&mut self, now: Mono) -> Option<Due> {
-        let entry = self.queue.first_entry()?;
-        (entry.key().0 <= now).then(|| entry.remove())
+        self.0.poll(now).and_then(Due::of_key)
     }
 
-    /// When the next one comes.
+    /// When there is something to do next.
     pub(crate) fn next(&self) -> Option<Mono> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+        self.0.next_deadline()
+    }
+}
+
+impl Due {
+    const fn key(self) -> TimerKey {
+        match self {
+            Self::Connection(slot) => TimerKey::new(0, slot),
+            Self::Session(index) => TimerKey::new(1, index),
+            Self::Traffic(index) => TimerKey::new(2, index),
+            Self::Stop => TimerKey::new(3, 0),
+        }
+    }
+
+    const fn of_key(key: TimerKey) -> Option<Self> {
+        match key.kind() {
+            0 => Some(Self::Connection(key.index())),
+            1 => Some(Self::Session(key.index())),
+            2 => Some(Self::Traffic(key.index())),
+            3 => Some(Self::Stop),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_armed_comes_back() {
+        let all = [Due::Connection(7), Due::Session(0), Due::Traffic((1 << 28) - 1), Due::Stop];
+        let mut deadlines = Deadlines::new();
+        for due in all {
+            deadlines.arm(Mono(1), due);
+        }
+        let taken_back = deadlines.arm(Mono(1), Due::Connection(8));
+        deadlines.cancel(taken_back, Due::Connection(8));
+        let come: Vec<_> = std::iter::from_fn(|| deadlines.poll(Mono(u64::MAX / 2))).collect();
+        assert_eq!(come, all);
+        assert_eq!(deadlines.next(), None);
     }
 }

@@ -28,6 +28,8 @@ pub mod runtime;
 pub mod session;
 pub mod slab;
 mod stopping;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod timer;
 pub mod topics;

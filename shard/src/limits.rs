@@ -32,7 +32,11 @@ pub const CONNECT_BYTES_MAX: u32 = 6 * 65_535;
 pub const HELD_BYTES: usize = 256 << 10;
 
 /// Sessions or connections that one step of stopping takes, so that other shards' messages are handled in between.
-pub const STOP_STEP_COUNT: usize = 1_000;
+pub const STOP_STEP_COUNT: u32 = 1_000;
+
+/// How long connections live on after the Wills of a stopping shard, so that other shards' Wills still reach them,
+/// milliseconds. Far more than a hop takes, far less than anybody waits for a stop.
+pub const STOP_WILL_LINGER_MS: u64 = 100;
 
 /// Deadlines that one [`crate::Event::Timer`] acts on: about a millisecond of work, so that packets are not kept waiting
 /// when many deadlines fall together.

@@ -171,6 +171,12 @@ impl<T> Slab<T> {
         self.remove(key)
     }
 
+    /// All indices in use are below this.
+    #[must_use]
+    pub fn index_end(&self) -> u32 {
+        u32::try_from(self.chunks.len()).map_or(u32::MAX, |count| count.saturating_mul(CHUNK_ENTRIES))
+    }
+
     /// All values with their keys, by index.
     pub fn iter(&self) -> impl Iterator<Item = (SlabKey, &T)> {
         self.chunks.iter().zip(0_u32..).flat_map(|(chunk, chunk_at)| {

@@ -4,7 +4,7 @@ use crate::action::{Action, Actions};
 use crate::connection::Refusal;
 use crate::core::ShardCore;
 use crate::deadlines::Due;
-use crate::limits::STOP_STEP_COUNT;
+use crate::limits::{STOP_STEP_COUNT, STOP_WILL_LINGER_MS};
 use crate::time::Mono;
 
 /// How far stopping has come.
@@ -25,48 +25,59 @@ pub(crate) enum Stopping {
 }
 
 impl ShardCore {
-    /// No new connections from now on; the existing ones end step by step.
-    pub(crate) fn begin_stop(&mut self, actions: &mut Actions) {
+    /// No new connections from now on; the existing ones end step by step, each step with a later event, so that what other
+    /// shards send is handled in between.
+    pub(crate) fn begin_stop(&mut self) {
         if self.stopping.is_none() {
             self.stopping = Some(Stopping::Wills { next_session: 0 });
-            self.on_stop_due(actions);
+            self.arm_stop(self.now.mono);
         }
     }
 
-    /// One step: at most [`STOP_STEP_COUNT`] Wills or connections.
+    /// One step: at most [`STOP_STEP_COUNT`] sessions or connections.
     pub(crate) fn on_stop_due(&mut self, actions: &mut Actions) {
         match self.stopping {
-            Some(Stopping::Wills { next_session }) => {
-                let sessions: Vec<_> = self.sessions.ids_from(next_session, STOP_STEP_COUNT);
-                // A session does not outlive the process, so its Will is due whatever its delay (§MQTT5 3.1.3.2.2).
-                for session in &sessions {
-                    self.release_will(*session);
-                }
-                self.stopping = Some(match sessions.last() {
-                    Some(last) => Stopping::Wills { next_session: last.index + 1 },
-                    None => Stopping::Connections { next_slot: 0 },
-                });
-                self.arm_next_step();
-            }
-            Some(Stopping::Connections { next_slot }) => {
-                let conns: Vec<_> = self.connections.ids_from(next_slot).take(STOP_STEP_COUNT).collect();
-                for conn in &conns {
-                    self.refuse(*conn, Refusal::Stopping, actions);
-                }
-                if let Some(last) = conns.last() {
-                    self.stopping = Some(Stopping::Connections { next_slot: last.slot + 1 });
-                    self.arm_next_step();
-                } else {
-                    self.stopping = Some(Stopping::Done);
-                    actions.list.push(Action::Stopped);
-                }
-            }
+            Some(Stopping::Wills { next_session }) => self.stop_wills(next_session),
+            Some(Stopping::Connections { next_slot }) => self.stop_connections(next_slot, actions),
             Some(Stopping::Done) | None => {}
         }
     }
 
-    /// The next step comes with a later event, so that what other shards sent is handled before it.
-    fn arm_next_step(&mut self) {
-        self.deadlines.arm(Mono(self.now.mono.0 + 1), Due::Stop);
+    /// A session does not outlive the process, so its Will is due whatever its delay (§MQTT5 3.1.3.2.2).
+    fn stop_wills(&mut self, next_session: u32) {
+        let end = self.sessions.index_end();
+        let step_end = end.min(next_session.saturating_add(STOP_STEP_COUNT));
+        for index in next_session..step_end {
+            if let Some(session) = self.sessions.id_at(index) {
+                self.release_will(session);
+            }
+        }
+        if step_end < end {
+            self.stopping = Some(Stopping::Wills { next_session: step_end });
+            self.arm_stop(self.now.mono);
+        } else {
+            self.stopping = Some(Stopping::Connections { next_slot: 0 });
+            // With other shards, their Wills are still on the way.
+            let linger_ms = if self.shard_count > 1 { STOP_WILL_LINGER_MS } else { 0 };
+            self.arm_stop(self.now.mono.plus_ms(linger_ms));
+        }
+    }
+
+    fn stop_connections(&mut self, next_slot: u32, actions: &mut Actions) {
+        let conns: Vec<_> = self.connections.ids_from(next_slot).take(STOP_STEP_COUNT as usize).collect();
+        for conn in &conns {
+            self.refuse(*conn, Refusal::Stopping, actions);
+        }
+        if let Some(last) = conns.last() {
+            self.stopping = Some(Stopping::Connections { next_slot: last.slot + 1 });
+            self.arm_stop(self.now.mono);
+        } else {
+            self.stopping = Some(Stopping::Done);
+            actions.list.push(Action::Stopped);
+        }
+    }
+
+    fn arm_stop(&mut self, at: Mono) {
+        self.deadlines.arm(Mono(at.0 + 1), Due::Stop);
     }
 }

@@ -11,6 +11,7 @@ use super::{Refusal, State};
 use crate::action::{Action, Actions, Arrival};
 use crate::config::Mqtt;
 use crate::core::ShardCore;
+use crate::deadlines::Due;
 use crate::hooks::{Accepted, SessionEvent};
 use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::CLIENT_ID_DRAWS_PER_SHARD;
@@ -62,7 +63,7 @@ impl ShardCore {
             return;
         };
         if let Some(key) = connection.deadline {
-            self.deadlines.cancel(key);
+            self.deadlines.cancel(key, Due::Connection(conn.slot));
         }
         self.configs.leave(connection.config_epoch);
         self.metrics.count(Counter::ConnectionsHandedOff);

@@ -29,6 +29,8 @@ pub(crate) enum Hold {
     Hook = 2,
     /// A lane that the client's messages go to is full.
     Lane = 4,
+    /// The client does not read the answers to what it sends.
+    Outbound = 8,
 }
 
 /// The set of reasons.
@@ -39,6 +41,11 @@ impl Holds {
     /// Whether there is any.
     pub(crate) const fn any(self) -> bool {
         self.0 != 0
+    }
+
+    /// Whether this one is among them.
+    pub(crate) const fn has(self, hold: Hold) -> bool {
+        self.0 & hold as u8 != 0
     }
 
     /// Adds one.

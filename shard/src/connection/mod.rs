@@ -284,6 +284,7 @@ impl ShardCore {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fmt::Write as _;
     use std::net::SocketAddr;
 
     use super::*;
@@ -296,7 +297,46 @@ pub(crate) mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 80);
-        assert_eq!(size_of::<Option<Connection>>(), size_of::<Connection>(), "an empty slot costs no tag");
+        assert_eq!(size_of::<Connection>(), 64);
+        assert_eq!(size_of::<Option<Connection>>(), 64, "an empty slot costs no tag");
+    }
+
+    #[test]
+    fn the_table_is_as_written() {
+        // [MQTT5-3.1.0-1] [MQTT5-3.1.0-2] [MQTT5-3.1.2-30] [MQTT5-3.1.4-6] [MQTT5-4.12.0-7] [MQTT5-4.13.1-1]
+        // [MQTT311-3.1.0-1] [MQTT311-3.1.0-2] [MQTT311-3.1.4-5] [MQTT311-4.8.0-1]
+        let written = include_str!("../../tests/tables/state_packet.snap");
+        assert_eq!(table(), written, "\n{}", table());
+    }
+
+    /// The whole table as text.
+    fn table() -> String {
+        let mut text = String::new();
+        for version in Version::ALL {
+            writeln!(text, "{version:?}").unwrap();
+            write!(text, "{:12}", "").unwrap();
+            for state in State::ALL {
+                write!(text, " {:17}", format!("{state:?}")).unwrap();
+            }
+            writeln!(text).unwrap();
+            for packet in PacketType::ALL {
+                write!(text, "{:12}", packet.name()).unwrap();
+                for state in State::ALL {
+                    write!(text, " {:17}", word(rule(state, packet, version))).unwrap();
+                }
+                writeln!(text).unwrap();
+            }
+            writeln!(text).unwrap();
+        }
+        text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+
+    fn word(rule: Rule) -> String {
+        match rule {
+            Rule::Take => "take".into(),
+            Rule::Wait => "wait".into(),
+            Rule::Ignore => "ignore".into(),
+            Rule::Refuse(refusal) => refusal.counter().name().replace("refused.", "!"),
+        }
     }
 }

@@ -3,10 +3,12 @@
 use dunlin_wire::packet::{ConnAck, Disconnect, Packet};
 use dunlin_wire::reason::ReasonCode;
 
+use super::held::Hold;
 use super::refusal::Farewell;
 use super::{NO_SESSION, Refusal, State};
 use crate::action::{Action, Actions};
 use crate::core::ShardCore;
+use crate::deadlines::Due;
 use crate::hooks::SessionEvent;
 use crate::ids::{ConnId, SessionId};
 use crate::metrics::Counter;
@@ -55,7 +57,22 @@ impl ShardCore {
         actions.send_from(conn, start);
         self.metrics.count_sent(packet.packet_type());
         self.account_sent(conn, bytes);
+        self.hold_if_unread(conn, actions);
         true
+    }
+
+    /// Lets the packets of a client wait that does not read the answers to them, so that what waits for it stays bounded.
+    /// Messages alone never come this far: above `outbound_bytes_high` they stay in the queue.
+    fn hold_if_unread(&mut self, conn: ConnId, actions: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        let bytes_high = self.configs.mqtt(connection.config_epoch).outbound_bytes_high;
+        let unsent_bytes =
+            self.sessions.at(connection.session).map_or(0, |session| session.link.unsent_bytes);
+        if unsent_bytes > bytes_high.saturating_mul(2) {
+            self.hold(conn, Hold::Outbound, actions);
+        }
     }
 
     /// Counts bytes that were handed to the edge for a connection, until [`crate::Event::Sent`] says that they left.
@@ -86,10 +103,19 @@ impl ShardCore {
             return;
         }
         let index = connection.session;
+        let is_held = connection.rare.as_ref().is_some_and(|rare| rare.holds.has(Hold::Outbound));
+        if is_held {
+            // It reads again, so it lives.
+            connection.heard_at = self.now.mono;
+        }
+        let bytes_high = self.configs.mqtt(connection.config_epoch).outbound_bytes_high;
         let Some(session) = self.sessions.at_mut(index) else {
             return;
         };
         session.link.unsent_bytes = session.link.unsent_bytes.saturating_sub(bytes);
+        if is_held && session.link.unsent_bytes <= bytes_high {
+            self.release(conn, Hold::Outbound);
+        }
         if let Some(id) = self.sessions.id_at(index) {
             self.on_sent(conn, id, actions);
         }
@@ -197,7 +223,7 @@ impl ShardCore {
             return;
         };
         if let Some(key) = connection.deadline {
-            self.deadlines.cancel(key);
+            self.deadlines.cancel(key, Due::Connection(conn.slot));
         }
         self.configs.leave(connection.config_epoch);
         if let Some(exchange) = connection.rare.and_then(|rare| rare.exchange) {

@@ -1,5 +1,9 @@
 //! Silence: no CONNECT in time, or none of a connected client's packets for too long.
 
+use std::num::NonZeroU16;
+
+use super::held::Hold;
+use super::keepalive::{KeepAlive, Verdict};
 use super::{Connection, Ending, Refusal, State};
 use crate::action::{Action, Actions, Arrival};
 use crate::core::ShardCore;
@@ -7,7 +11,7 @@ use crate::deadlines::Due;
 use crate::ids::{ConnId, ListenerId};
 use crate::metrics::Counter;
 use crate::peer::Peer;
-use crate::time::{Mono, NS_PER_SECOND};
+use crate::time::Mono;
 
 impl ShardCore {
     /// A socket was accepted here.
@@ -52,27 +56,22 @@ impl ShardCore {
             self.metrics.count(Counter::EventsLate);
             return;
         }
-        let due_at = opened_at.plus_ms(self.configs.current().idle_timeout_ms);
-        let key = self.deadlines.arm(due_at, Due::Connect(conn));
-        if let Some(connection) = self.connections.get_mut(conn) {
-            connection.deadline = Some(key);
-        }
+        self.arm_connection(conn, opened_at.plus_ms(self.configs.current().idle_timeout_ms));
     }
 
     /// The peer or the network ended a connection.
     ///
     /// [MQTT5-3.1.2-8]: without a DISCONNECT the Will is published.
-    pub(crate) fn on_closed(&mut self, conn: ConnId, actions: &mut Actions) {
+    pub(crate) fn on_closed(&mut self, conn: ConnId) {
         if self.connections.get(conn).is_none() {
             self.metrics.count(Counter::EventsLate);
             return;
         }
-        let _ = actions;
         self.begin_closing(conn, Ending::Gone);
     }
 
-    /// A client has had its time to connect.
-    pub(crate) fn on_connect_due(&mut self, conn: ConnId, actions: &mut Actions) {
+    /// A client has had its time to connect, or may have been silent for too long.
+    pub(crate) fn on_connection_due(&mut self, conn: ConnId, actions: &mut Actions) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
@@ -81,7 +80,8 @@ impl ShardCore {
             State::Greeting | State::Authenticating | State::Exchanging => {
                 self.refuse(conn, Refusal::ConnectTimeout, actions);
             }
-            State::Connected | State::Closing => {}
+            State::Connected => self.check_silence(conn, actions),
+            State::Closing => {}
         }
     }
 
@@ -91,56 +91,44 @@ impl ShardCore {
             return;
         };
         if let Some(key) = connection.deadline.take() {
-            self.deadlines.cancel(key);
+            self.deadlines.cancel(key, Due::Connection(conn.slot));
         }
-        self.arm_keep_alive(conn);
+        if let Some(watch) = self.keep_alive(conn) {
+            self.arm_connection(conn, watch.expires_at());
+        }
     }
 
-    /// A client may have been silent for too long.
-    ///
     /// [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]: no packet within one and a half times the Keep Alive closes the connection as
     /// a failure of the network would.
-    pub(crate) fn on_keep_alive_due(&mut self, conn: ConnId, actions: &mut Actions) {
+    fn check_silence(&mut self, conn: ConnId, actions: &mut Actions) {
         let now = self.now.mono;
-        let Some(connection) = self.connections.get_mut(conn) else {
-            return;
-        };
-        connection.deadline = None;
-        if connection.state != State::Connected {
-            return;
-        }
-        if connection.rare.as_ref().is_some_and(|rare| rare.read_paused) {
+        if let Some(connection) = self.connections.get_mut(conn)
+            && connection
+                .rare
+                .as_ref()
+                .is_some_and(|rare| rare.holds.any() && !rare.holds.has(Hold::Outbound))
+        {
             // It may have sent what this side does not read.
             connection.heard_at = now;
         }
-        let silence_ns_max = self.silence_ns_max(conn);
-        let Some(connection) = self.connections.get(conn) else {
-            return;
-        };
-        if now.since(connection.heard_at) >= silence_ns_max {
-            self.refuse(conn, Refusal::KeepAlive, actions);
-        } else {
-            self.arm_keep_alive(conn);
+        match self.keep_alive(conn).map(|watch| watch.check(now)) {
+            Some(Verdict::Expire) => self.refuse(conn, Refusal::KeepAlive, actions),
+            Some(Verdict::Recheck { at }) => self.arm_connection(conn, at),
+            None => {}
         }
     }
 
-    fn arm_keep_alive(&mut self, conn: ConnId) {
-        let silence_ns_max = self.silence_ns_max(conn);
-        let Some(connection) = self.connections.get_mut(conn) else {
-            return;
-        };
-        // [MQTT311-3.1.2-24]: Keep Alive 0 turns the watch off.
-        if connection.keep_alive_seconds > 0 {
-            let due_at = Mono(connection.heard_at.0.saturating_add(silence_ns_max));
-            connection.deadline = Some(self.deadlines.arm(due_at, Due::KeepAlive(conn)));
+    fn arm_connection(&mut self, conn: ConnId, at: Mono) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.deadline = Some(self.deadlines.arm(at, Due::Connection(conn.slot)));
         }
     }
 
-    /// The longest silence that is not too long.
-    fn silence_ns_max(&self, conn: ConnId) -> u64 {
-        self.connections.get(conn).map_or(u64::MAX, |connection| {
-            let percent = u64::from(self.configs.mqtt(connection.config_epoch).keepalive_multiplier_percent);
-            u64::from(connection.keep_alive_seconds) * percent * (NS_PER_SECOND / 100)
-        })
+    /// The silence watch of a connection; none with a Keep Alive of 0. `[MQTT5-3.2.2-22]`
+    fn keep_alive(&self, conn: ConnId) -> Option<KeepAlive> {
+        let connection = self.connections.get(conn)?;
+        let seconds = NonZeroU16::new(connection.keep_alive_seconds)?;
+        let percent = self.configs.mqtt(connection.config_epoch).keepalive_multiplier_percent;
+        Some(KeepAlive::new(seconds, percent, connection.heard_at))
     }
 }

@@ -66,6 +66,13 @@ impl Connections {
         (connection.generation == conn.generation).then_some(connection)
     }
 
+    /// The full name of the connection in a slot.
+    pub(crate) fn id_at(&self, slot: u32) -> Option<ConnId> {
+        let (chunk_at, entry_at) = place(slot);
+        let connection = self.chunks.get(chunk_at)?.entries.get(entry_at)?.as_ref()?;
+        Some(ConnId { slot, generation: connection.generation })
+    }
+
     /// Takes the connection out, if it still is this use of its slot.
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Connection> {
         self.get(conn)?;

@@ -43,7 +43,7 @@ impl ShardCore {
             (Some(will_at), Some(expires_at)) => Some(will_at.min(expires_at)),
             (one, other) => one.or(other),
         };
-        let deadline = at.map(|at| self.deadlines.arm(at, Due::Session(id)));
+        let deadline = at.map(|at| self.deadlines.arm(at, Due::Session(id.index)));
         if let Some(session) = self.sessions.get_mut(id) {
             session.deadline = deadline;
         }
@@ -52,7 +52,7 @@ impl ShardCore {
     /// Takes the deadline of a session back: its client is here again, or it ends.
     pub(crate) fn disarm_session(&mut self, id: SessionId) {
         if let Some(key) = self.sessions.get_mut(id).and_then(|session| session.deadline.take()) {
-            self.deadlines.cancel(key);
+            self.deadlines.cancel(key, Due::Session(id.index));
         }
     }
 
