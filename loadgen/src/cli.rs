@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dunlin_wire::{QoS, Version};
 
-use crate::mqtt::{QoS, Version};
 use crate::source::SourcePool;
 
 /// An MQTT load generator that checks what it receives.

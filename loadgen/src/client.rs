@@ -1,18 +1,27 @@
-//! An MQTT client without IO: packets in, replies and notices out.
+//! An MQTT client without IO: packets in, answers and notices out.
 //!
 //! Keeps what the standard asks a client to keep while connected: packet ids in use, the stage of each QoS 1
 //! and QoS 2 exchange in both roles, and the server's Receive Maximum. 16 bytes while nothing is in flight.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 
-use crate::mqtt::{self, AckKind, Inbound, QoS, Version};
+use dunlin_wire::encoder;
+use dunlin_wire::packet::{
+    Ack, ConnAck, Connect, ConnectProperties, Publish, SubAck, Subscribe, SubscribeProperties, Subscription,
+    Subscriptions, TopicFilters, Unsubscribe, UserProperties,
+};
+use dunlin_wire::{
+    DecodeError, Limits, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode, SubscriptionOptions,
+    Version, decode_one,
+};
 
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
     flight: Option<Box<Flight>>,
-    next_id: u16,
-    receive_max: u16,
+    next_id: PacketId,
+    receive_maximum: u16,
     version: Version,
     /// The floor tool's answer has not come yet.
     awaits_floor: bool,
@@ -25,101 +34,75 @@ const _: () = assert!(size_of::<Client>() <= 16, "a client exists for each idle 
 struct Flight {
     outgoing: VecDeque<Outgoing>,
     /// QoS 2 packet ids received and not yet released.
-    incoming: Vec<u16>,
+    incoming: Vec<PacketId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Outgoing {
-    id: u16,
-    qos: QoS,
+    id: PacketId,
+    /// The acknowledgement that comes next.
+    awaits: PacketType,
     ticket: u32,
 }
 
 /// What a packet means to the scenario.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice<'packet> {
-    /// The server has accepted (code 0) or refused the connection.
-    Connected { code: u8 },
+    /// The server has accepted or refused the connection.
+    Connected { code: ReasonCode },
     /// A message has come, for the first time as far as QoS 2 can tell.
-    Delivered { topic: &'packet [u8], payload: &'packet [u8], qos: QoS },
+    Delivered { payload: &'packet [u8] },
     /// The server has taken over the message with this ticket.
     Published { ticket: u32 },
     /// The server has refused the message with this ticket.
-    Refused { ticket: u32, reason: u8 },
+    Refused { ticket: u32, code: ReasonCode },
     /// The server has answered a SUBSCRIBE: how many filters, and how many of them it refused.
     Subscribed { count: usize, refused: usize },
     /// The server has answered an UNSUBSCRIBE.
     Unsubscribed,
     /// The server says goodbye.
-    Disconnected { reason: u8 },
+    Disconnected { code: ReasonCode },
     /// Nothing that concerns the scenario.
     Nothing,
-}
-
-/// A packet handled: what to answer, and what it means.
-#[derive(Debug)]
-pub(crate) struct Step<'packet> {
-    pub(crate) reply: Option<(AckKind, u16)>,
-    pub(crate) notice: Notice<'packet>,
 }
 
 /// The server has broken the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    /// Bytes that are no packet.
-    #[error("the broker sent something that is no MQTT packet: {0}")]
-    Malformed(&'static str),
+    /// Bytes that are no packet, or one that a server may not send.
+    #[error("the broker sent a malformed packet: {0}")]
+    Malformed(#[from] DecodeError),
+    /// A packet that has no place here.
+    #[error("the broker sent {0}, which the client did not ask for")]
+    Unexpected(PacketType),
     /// An acknowledgement that answers nothing.
-    #[error("the broker acknowledged packet id {0}, which is not in flight at that stage")]
-    UnknownId(u16),
+    #[error("the broker sent {packet} for packet id {id}, which does not wait for it")]
+    UnknownId {
+        /// The acknowledgement.
+        packet: PacketType,
+        /// Its packet id.
+        id: u16,
+    },
+    /// Something else than the floor tool's answer.
+    #[error("the floor tool's answer is not OKAY")]
+    NotTheFloor,
 }
 
 impl Client {
     /// A client that speaks `version` and has not connected yet.
     pub(crate) const fn new(version: Version) -> Self {
-        Self { flight: None, next_id: 1, receive_max: u16::MAX, version, awaits_floor: false }
-    }
-
-    /// Appends a CONNECT with a clean start.
-    pub(crate) fn connect(&self, client_id: &str, keep_alive_seconds: u16, out: &mut Vec<u8>) {
-        mqtt::write_connect(self.version, client_id, keep_alive_seconds, out);
-    }
-
-    /// Appends a SUBSCRIBE for `filters`, all at `qos`.
-    pub(crate) fn subscribe(&mut self, filters: &[String], qos: QoS, out: &mut Vec<u8>) {
-        let id = self.take_id();
-        mqtt::write_subscribe(self.version, id, filters, qos, out);
-    }
-
-    /// Appends an UNSUBSCRIBE for `filters`.
-    pub(crate) fn unsubscribe(&mut self, filters: &[String], out: &mut Vec<u8>) {
-        let id = self.take_id();
-        mqtt::write_unsubscribe(self.version, id, filters, out);
-    }
-
-    /// Whether the server's Receive Maximum allows one more PUBLISH of this QoS.
-    pub(crate) fn may_publish(&self, qos: QoS) -> bool {
-        qos == QoS::AtMostOnce || self.outgoing_count() < usize::from(self.receive_max)
-    }
-
-    /// Messages on their way to the server that it has not taken over yet.
-    pub(crate) fn outgoing_count(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.outgoing.len())
-    }
-
-    /// Appends a PUBLISH; `ticket` comes back in `Published` when the server has taken it over (QoS above 0).
-    pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS, ticket: u32, out: &mut Vec<u8>) {
-        let mut id = 0;
-        if qos != QoS::AtMostOnce {
-            id = self.take_id();
-            self.flight.get_or_insert_default().outgoing.push_back(Outgoing { id, qos, ticket });
+        Self {
+            flight: None,
+            next_id: PacketId::FIRST,
+            receive_maximum: u16::MAX,
+            version,
+            awaits_floor: false,
         }
-        mqtt::write_publish(self.version, topic, payload, qos, id, out);
     }
 
-    /// Expects the floor tool's answer instead of CONNACK.
-    pub(crate) const fn await_floor(&mut self) {
-        self.awaits_floor = true;
+    /// A client that waits for the floor tool's answer instead of CONNACK.
+    pub(crate) fn of_the_floor(version: Version) -> Self {
+        Self { awaits_floor: true, ..Self::new(version) }
     }
 
     /// Whether the floor tool's answer is still to come.
@@ -132,100 +115,206 @@ impl Client {
         self.awaits_floor = false;
     }
 
-    /// The version this client speaks.
-    pub(crate) const fn version(&self) -> Version {
-        self.version
+    /// Appends a CONNECT with a clean start. With MQTT 5 the session lasts as long as the connection.
+    pub(crate) fn connect(&self, client_id: &str, keep_alive_seconds: u16, out: &mut Vec<u8>) {
+        let connect = Connect {
+            version: self.version,
+            bridge: false,
+            clean_start: true,
+            keep_alive_seconds,
+            client_id,
+            will: None,
+            user_name: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        };
+        self.write(&Packet::Connect(connect), out);
     }
 
-    /// Handles one packet from the server.
+    /// Appends a SUBSCRIBE for `filters`, all at `qos`.
+    pub(crate) fn subscribe(&mut self, filters: &[String], qos: QoS, out: &mut Vec<u8>) {
+        let options = SubscriptionOptions::with_qos(qos);
+        let list: Vec<_> = filters.iter().map(|filter| Subscription { filter, options }).collect();
+        let subscribe = Subscribe {
+            packet_id: self.take_id(),
+            properties: SubscribeProperties::default(),
+            subscriptions: Subscriptions::from_slice(&list),
+        };
+        self.write(&Packet::Subscribe(subscribe), out);
+    }
+
+    /// Appends an UNSUBSCRIBE for `filters`.
+    pub(crate) fn unsubscribe(&mut self, filters: &[String], out: &mut Vec<u8>) {
+        let list: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let unsubscribe = Unsubscribe {
+            packet_id: self.take_id(),
+            user_properties: UserProperties::NONE,
+            filters: TopicFilters::from_slice(&list),
+        };
+        self.write(&Packet::Unsubscribe(unsubscribe), out);
+    }
+
+    /// Appends a PINGREQ.
+    pub(crate) fn ping(&self, out: &mut Vec<u8>) {
+        self.write(&Packet::PingReq, out);
+    }
+
+    /// Whether the server's Receive Maximum allows one more PUBLISH of this QoS.
+    pub(crate) fn may_publish(&self, qos: QoS) -> bool {
+        qos == QoS::AtMostOnce || self.outgoing_count() < usize::from(self.receive_maximum)
+    }
+
+    /// Messages on their way to the server that it has not taken over yet.
+    pub(crate) fn outgoing_count(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.outgoing.len())
+    }
+
+    /// Appends a PUBLISH; `ticket` comes back in `Published` when the server has taken it over (QoS above 0).
+    pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS, ticket: u32, out: &mut Vec<u8>) {
+        let packet_id = (qos != QoS::AtMostOnce).then(|| self.take_id());
+        if let Some(id) = packet_id {
+            let awaits = if qos == QoS::AtLeastOnce { PacketType::PubAck } else { PacketType::PubRec };
+            self.flight.get_or_insert_default().outgoing.push_back(Outgoing { id, awaits, ticket });
+        }
+        let head = PublishHead {
+            dup: false,
+            qos,
+            retain: false,
+            topic,
+            packet_id,
+            topic_alias: None,
+            message_expiry_interval: None,
+            subscription_ids: &[],
+            forwarded: &[],
+            payload_len: payload.len(),
+        };
+        encoder::publish(out, self.version, &head).expect("topics are short and payloads at most 16 MiB");
+        out.extend_from_slice(payload);
+    }
+
+    /// Takes one packet off `bytes`, appends the answer that the protocol asks for to what `out` gives, and
+    /// says what it means and how many bytes it had; `None` if it is not whole yet.
     ///
     /// # Errors
     /// When the server breaks the protocol.
-    pub(crate) fn handle<'packet>(&mut self, packet: Inbound<'packet>) -> Result<Step<'packet>, Fault> {
-        let (reply, notice) = match packet {
-            Inbound::ConnAck { code, receive_max } => {
-                self.receive_max = receive_max;
-                (None, Notice::Connected { code })
-            }
-            Inbound::Publish { topic, payload, qos, id } => self.on_publish(topic, payload, qos, id),
-            Inbound::Ack { kind, id, reason } => self.on_ack(kind, id, reason)?,
-            Inbound::SubAck { codes } => {
-                let refused = codes.iter().filter(|code| **code >= 0x80).count();
-                (None, Notice::Subscribed { count: codes.len(), refused })
-            }
-            Inbound::UnsubAck => (None, Notice::Unsubscribed),
-            Inbound::PingResp => (None, Notice::Nothing),
-            Inbound::Disconnect { reason } => (None, Notice::Disconnected { reason }),
-        };
-        Ok(Step { reply, notice })
+    pub(crate) fn take<'bytes, 'out>(
+        &mut self,
+        bytes: &'bytes [u8],
+        out: impl FnOnce() -> &'out mut Vec<u8>,
+    ) -> Result<Option<(Notice<'bytes>, usize)>, Fault> {
+        let Some((packet, used)) = decode_one(bytes, self.version, &Limits::CLIENT)? else { return Ok(None) };
+        let (answer, notice) = self.handle(packet)?;
+        if let Some(answer) = answer {
+            self.write(&answer, out());
+        }
+        Ok(Some((notice, used)))
+    }
+
+    /// Handles one packet from the server: what to answer, and what it means.
+    fn handle<'packet>(
+        &mut self,
+        packet: Packet<'packet>,
+    ) -> Result<(Option<Packet<'static>>, Notice<'packet>), Fault> {
+        match packet {
+            Packet::Publish(publish) => Ok(self.on_publish(&publish)),
+            Packet::PubAck(ack) => self.on_taken_over(PacketType::PubAck, &ack),
+            Packet::PubRec(ack) => self.on_taken_over(PacketType::PubRec, &ack),
+            Packet::PubComp(ack) => self.on_taken_over(PacketType::PubComp, &ack),
+            Packet::PubRel(ack) => Ok(self.on_released(ack.packet_id)),
+            Packet::ConnAck(connack) => Ok((None, self.on_connected(&connack))),
+            Packet::SubAck(suback) => Ok((None, on_subscribed(&suback))),
+            Packet::UnsubAck(_) => Ok((None, Notice::Unsubscribed)),
+            Packet::PingResp => Ok((None, Notice::Nothing)),
+            Packet::Disconnect(disconnect) => Ok((None, Notice::Disconnected { code: disconnect.code })),
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::PingReq
+            | Packet::Auth(_) => Err(Fault::Unexpected(packet.packet_type())),
+        }
+    }
+
+    fn on_connected(&mut self, connack: &ConnAck<'_>) -> Notice<'static> {
+        self.receive_maximum = connack.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        Notice::Connected { code: connack.code }
     }
 
     fn on_publish<'packet>(
         &mut self,
-        topic: &'packet [u8],
-        payload: &'packet [u8],
-        qos: QoS,
-        id: u16,
-    ) -> (Option<(AckKind, u16)>, Notice<'packet>) {
-        let delivered = Notice::Delivered { topic, payload, qos };
-        match qos {
-            QoS::AtMostOnce => (None, delivered),
-            QoS::AtLeastOnce => (Some((AckKind::PubAck, id)), delivered),
-            QoS::ExactlyOnce => {
-                let incoming = &mut self.flight.get_or_insert_default().incoming;
-                let known = incoming.contains(&id);
-                if !known {
-                    incoming.push(id);
-                }
-                (Some((AckKind::PubRec, id)), if known { Notice::Nothing } else { delivered })
-            }
+        publish: &Publish<'packet>,
+    ) -> (Option<Packet<'static>>, Notice<'packet>) {
+        let delivered = Notice::Delivered { payload: publish.payload };
+        let Some(id) = publish.packet_id else { return (None, delivered) };
+        if publish.qos == QoS::AtLeastOnce {
+            return (Some(Packet::PubAck(Ack::success(id))), delivered);
         }
+        let incoming = &mut self.flight.get_or_insert_default().incoming;
+        let known = incoming.contains(&id);
+        if !known {
+            incoming.push(id);
+        }
+        (Some(Packet::PubRec(Ack::success(id))), if known { Notice::Nothing } else { delivered })
     }
 
-    fn on_ack<'packet>(
+    fn on_released(&mut self, id: PacketId) -> (Option<Packet<'static>>, Notice<'static>) {
+        if let Some(flight) = &mut self.flight {
+            flight.incoming.retain(|known| *known != id);
+        }
+        (Some(Packet::PubComp(Ack::success(id))), Notice::Nothing)
+    }
+
+    fn on_taken_over(
         &mut self,
-        kind: AckKind,
-        id: u16,
-        reason: u8,
-    ) -> Result<(Option<(AckKind, u16)>, Notice<'packet>), Fault> {
-        if kind == AckKind::PubRel {
-            if let Some(flight) = &mut self.flight {
-                flight.incoming.retain(|known| *known != id);
-            }
-            return Ok((Some((AckKind::PubComp, id)), Notice::Nothing));
+        packet: PacketType,
+        ack: &Ack<'_>,
+    ) -> Result<(Option<Packet<'static>>, Notice<'static>), Fault> {
+        let unknown = Fault::UnknownId { packet, id: ack.packet_id.get() };
+        let position = self.position(ack.packet_id).ok_or(unknown)?;
+        let flight = self.flight.as_mut().ok_or(unknown)?;
+        let outgoing = &mut flight.outgoing[position];
+        if outgoing.awaits != packet {
+            return Err(unknown);
         }
-        let position = self.position(id).ok_or(Fault::UnknownId(id))?;
-        let flight = self.flight.as_mut().ok_or(Fault::UnknownId(id))?;
-        let outgoing = flight.outgoing[position];
+        if packet == PacketType::PubRec && !ack.code.is_error() {
+            outgoing.awaits = PacketType::PubComp;
+            return Ok((Some(Packet::PubRel(Ack::success(ack.packet_id))), Notice::Nothing));
+        }
         let ticket = outgoing.ticket;
-        let expected = if outgoing.qos == QoS::AtLeastOnce { AckKind::PubAck } else { AckKind::PubRec };
-        if kind != expected && !(kind == AckKind::PubComp && outgoing.qos == QoS::ExactlyOnce) {
-            return Err(Fault::UnknownId(id));
-        }
-        if kind == AckKind::PubRec && reason < 0x80 {
-            return Ok((Some((AckKind::PubRel, id)), Notice::Nothing));
-        }
         flight.outgoing.remove(position);
-        let notice =
-            if reason < 0x80 { Notice::Published { ticket } } else { Notice::Refused { ticket, reason } };
-        Ok((None, notice))
+        if ack.code.is_error() {
+            return Ok((None, Notice::Refused { ticket, code: ack.code }));
+        }
+        Ok((None, Notice::Published { ticket }))
     }
 
     /// Where an exchange stands in the list; the oldest is the likeliest.
-    fn position(&self, id: u16) -> Option<usize> {
+    fn position(&self, id: PacketId) -> Option<usize> {
         self.flight.as_ref()?.outgoing.iter().position(|outgoing| outgoing.id == id)
     }
 
     /// A packet id that is not in use.
-    fn take_id(&mut self) -> u16 {
+    fn take_id(&mut self) -> PacketId {
         loop {
             let id = self.next_id;
-            self.next_id = if id == u16::MAX { 1 } else { id + 1 };
+            self.next_id = id.next();
             if self.position(id).is_none() {
                 return id;
             }
         }
     }
+
+    fn write(&self, packet: &Packet<'_>, out: &mut Vec<u8>) {
+        packet.encode(self.version, out).expect("the generator's own identifiers and filters are valid");
+    }
+}
+
+fn on_subscribed(suback: &SubAck<'_>) -> Notice<'static> {
+    let (mut count, mut refused) = (0, 0);
+    for code in suback.reason_codes() {
+        count += 1;
+        refused += usize::from(code.is_error());
+    }
+    Notice::Subscribed { count, refused }
 }
 
 #[cfg(test)]
@@ -236,8 +325,29 @@ mod tests {
         Client::new(Version::V311)
     }
 
-    fn ack(kind: AckKind, id: u16) -> Inbound<'static> {
-        Inbound::Ack { kind, id, reason: 0 }
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).unwrap()
+    }
+
+    /// Feeds a packet through its bytes; returns the answer's bytes and the notice.
+    fn feed(client: &mut Client, packet: &Packet<'_>) -> Result<(Vec<u8>, String), Fault> {
+        let mut bytes = Vec::new();
+        packet.encode(client.version, &mut bytes).unwrap();
+        let mut answer = Vec::new();
+        let (notice, used) = client.take(&bytes, || &mut answer)?.expect("the packet is whole");
+        assert_eq!(used, bytes.len());
+        let notice = format!("{notice:?}");
+        Ok((answer, notice))
+    }
+
+    fn qos_2(packet_id: u16) -> Packet<'static> {
+        Packet::Publish(Publish {
+            qos: QoS::ExactlyOnce,
+            topic: "t",
+            packet_id: Some(id(packet_id)),
+            payload: b"x",
+            ..Publish::default()
+        })
     }
 
     #[test]
@@ -245,8 +355,8 @@ mod tests {
         let mut client = client();
         client.publish("t", b"x", QoS::AtLeastOnce, 42, &mut Vec::new());
         assert_eq!(client.outgoing_count(), 1);
-        let step = client.handle(ack(AckKind::PubAck, 1)).unwrap();
-        assert_eq!(step.notice, Notice::Published { ticket: 42 });
+        let (answer, notice) = feed(&mut client, &Packet::PubAck(Ack::success(id(1)))).unwrap();
+        assert_eq!((answer.as_slice(), notice.as_str()), (&[][..], "Published { ticket: 42 }"));
         assert_eq!(client.outgoing_count(), 0);
     }
 
@@ -254,35 +364,46 @@ mod tests {
     fn a_qos_2_message_takes_both_steps() {
         let mut client = client();
         client.publish("t", b"x", QoS::ExactlyOnce, 42, &mut Vec::new());
-        let step = client.handle(ack(AckKind::PubRec, 1)).unwrap();
-        assert_eq!((step.reply, step.notice), (Some((AckKind::PubRel, 1)), Notice::Nothing));
-        let step = client.handle(ack(AckKind::PubComp, 1)).unwrap();
-        assert_eq!(step.notice, Notice::Published { ticket: 42 });
+        let (answer, notice) = feed(&mut client, &Packet::PubRec(Ack::success(id(1)))).unwrap();
+        assert_eq!((answer.as_slice(), notice.as_str()), (&[0x62, 2, 0, 1][..], "Nothing"));
+        let (_, notice) = feed(&mut client, &Packet::PubComp(Ack::success(id(1)))).unwrap();
+        assert_eq!(notice, "Published { ticket: 42 }");
     }
 
     #[test]
     fn a_repeated_qos_2_message_is_delivered_once() {
         let mut client = client();
-        let publish = || Inbound::Publish { topic: b"t", payload: b"x", qos: QoS::ExactlyOnce, id: 9 };
-        assert!(matches!(client.handle(publish()).unwrap().notice, Notice::Delivered { .. }));
-        assert_eq!(client.handle(publish()).unwrap().notice, Notice::Nothing);
-        let step = client.handle(ack(AckKind::PubRel, 9)).unwrap();
-        assert_eq!(step.reply, Some((AckKind::PubComp, 9)));
-        assert!(matches!(client.handle(publish()).unwrap().notice, Notice::Delivered { .. }));
+        let delivered = "Delivered { payload: [120] }";
+        assert_eq!(feed(&mut client, &qos_2(9)).unwrap().1, delivered);
+        assert_eq!(feed(&mut client, &qos_2(9)).unwrap().1, "Nothing");
+        let (answer, _) = feed(&mut client, &Packet::PubRel(Ack::success(id(9)))).unwrap();
+        assert_eq!(answer, [0x70, 2, 0, 9]);
+        assert_eq!(feed(&mut client, &qos_2(9)).unwrap().1, delivered);
     }
 
     #[test]
     fn an_acknowledgement_of_nothing_is_a_fault() {
-        assert_eq!(client().handle(ack(AckKind::PubAck, 5)).unwrap_err(), Fault::UnknownId(5));
+        let unknown = |packet, id| Err(Fault::UnknownId { packet, id });
+        let puback = Packet::PubAck(Ack::success(id(5)));
+        assert_eq!(feed(&mut client(), &puback), unknown(PacketType::PubAck, 5));
         let mut client = client();
-        client.publish("t", b"x", QoS::AtLeastOnce, 0, &mut Vec::new());
-        assert_eq!(client.handle(ack(AckKind::PubRec, 1)).unwrap_err(), Fault::UnknownId(1));
+        client.publish("t", b"x", QoS::ExactlyOnce, 0, &mut Vec::new());
+        let pubcomp = Packet::PubComp(Ack::success(id(1)));
+        assert_eq!(feed(&mut client, &pubcomp), unknown(PacketType::PubComp, 1));
+    }
+
+    #[test]
+    fn bytes_that_no_server_may_send_are_a_fault() {
+        assert!(matches!(client().take(&[0xC0, 0], || unreachable!()), Err(Fault::Malformed(_))));
+        assert!(matches!(client().take(&[0x00, 0], || unreachable!()), Err(Fault::Malformed(_))));
     }
 
     #[test]
     fn the_receive_maximum_of_the_server_is_kept() {
-        let mut client = client();
-        client.handle(Inbound::ConnAck { code: 0, receive_max: 1 }).unwrap();
+        let mut client = Client::new(Version::V5);
+        let mut connack = ConnAck::default();
+        connack.properties.receive_maximum = NonZeroU16::new(1);
+        feed(&mut client, &Packet::ConnAck(connack)).unwrap();
         assert!(client.may_publish(QoS::AtLeastOnce));
         client.publish("t", b"x", QoS::AtLeastOnce, 0, &mut Vec::new());
         assert!(!client.may_publish(QoS::AtLeastOnce));
@@ -293,8 +414,13 @@ mod tests {
     fn an_id_in_use_is_skipped() {
         let mut client = client();
         client.publish("t", b"x", QoS::AtLeastOnce, 0, &mut Vec::new());
-        client.next_id = u16::MAX;
-        assert_eq!(client.take_id(), u16::MAX);
-        assert_eq!(client.take_id(), 2);
+        client.next_id = id(u16::MAX);
+        assert_eq!(client.take_id(), id(u16::MAX));
+        assert_eq!(client.take_id(), id(2));
+    }
+
+    #[test]
+    fn half_a_packet_waits() {
+        assert_eq!(client().take(&[0x20, 2, 0], || unreachable!()), Ok(None));
     }
 }

@@ -13,7 +13,6 @@ mod failures;
 mod floor;
 mod keep_alive;
 mod meter;
-mod mqtt;
 mod pace;
 mod process;
 mod report;

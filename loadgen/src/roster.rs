@@ -1,9 +1,10 @@
 //! All clients of a run: greets the server on each connection and turns its bytes into notices.
 
+use dunlin_wire::{QoS, ReasonCode, Version};
+
 use crate::client::{Client, Fault, Notice};
 use crate::engine::{ConnId, Outbox};
 use crate::floor::{self, Hello};
-use crate::mqtt::{self, QoS, Version};
 
 /// What is spoken on the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +55,16 @@ impl Roster {
     /// Writes the first packet of a fresh connection.
     pub(crate) fn greet(&mut self, conn: ConnId, hello: &dyn Fn() -> Hello, outbox: &mut Outbox) {
         let out = outbox.buffer(conn);
+        let version = self.protocol.version();
         let client = &mut self.clients[conn.index()];
-        *client = Client::new(self.protocol.version());
         match self.protocol {
             Protocol::Mqtt(_) => {
+                *client = Client::new(version);
                 let client_id = format!("dl{:08x}-{}", self.run, conn.0);
                 client.connect(&client_id, self.keep_alive_seconds, out);
             }
             Protocol::Floor => {
-                client.await_floor();
+                *client = Client::of_the_floor(version);
                 hello().write(out);
             }
         }
@@ -83,12 +85,7 @@ impl Roster {
         if client.awaits_floor() {
             return Self::take_floor_answer(client, bytes);
         }
-        let Some((packet, used)) = mqtt::decode(client.version(), bytes)? else { return Ok(None) };
-        let step = client.handle(packet)?;
-        if let Some((kind, id)) = step.reply {
-            mqtt::write_ack(client.version(), kind, id, outbox.buffer(conn));
-        }
-        Ok(Some((step.notice, used)))
+        client.take(bytes, || outbox.buffer(conn))
     }
 
     /// Writes SUBSCRIBE packets for `filters`, `per_packet` filters in each.
@@ -117,9 +114,9 @@ impl Roster {
     ) -> Result<Option<(Notice<'bytes>, usize)>, Fault> {
         let Some(answer) = bytes.first_chunk::<4>() else { return Ok(None) };
         if answer != floor::ANSWER {
-            return Err(Fault::Malformed("the floor tool's answer is not OKAY"));
+            return Err(Fault::NotTheFloor);
         }
         client.floor_answered();
-        Ok(Some((Notice::Connected { code: 0 }, answer.len())))
+        Ok(Some((Notice::Connected { code: ReasonCode::Success }, answer.len())))
     }
 }

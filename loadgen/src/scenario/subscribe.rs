@@ -1,6 +1,7 @@
 //! Many subscriptions: each client subscribes to its own literal filters, and unsubscribes again.
 
 use dunlin_ring::Errno;
+use dunlin_wire::{QoS, ReasonCode};
 
 use super::{Common, RunError, SetUp, host, set_up, settle};
 use crate::client::Notice;
@@ -9,7 +10,6 @@ use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::meter::{Meter, fill_window, memory_report};
-use crate::mqtt::QoS;
 use crate::report::{Figure, Report};
 use crate::roster::Roster;
 
@@ -153,7 +153,7 @@ impl Subscribers {
 
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
         match *notice {
-            Notice::Connected { code: 0 } => {
+            Notice::Connected { code: ReasonCode::Success } => {
                 self.connected_count += 1;
                 self.opening_count = self.opening_count.saturating_sub(1);
             }

@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use hdrhistogram::Histogram;
 
 use dunlin_ring::Errno;
+use dunlin_wire::{QoS, ReasonCode};
 
 use super::{Common, RunError, SetUp, host, set_up, settle};
-use crate::client::{Fault, Notice};
+use crate::client::{Client, Fault, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::dice::Dice;
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -16,7 +17,6 @@ use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::keep_alive::Sweep;
 use crate::meter::{Meter, fill_window, memory_report};
-use crate::mqtt::{self, QoS};
 use crate::pace::Schedule;
 use crate::report::{Figure, Percentiles, Report, histogram, ratio};
 use crate::roster::{Protocol, Roster};
@@ -218,7 +218,7 @@ impl Traffic {
         let mut wake_at = Nanos(u64::MAX);
         if let Some(mut sweep) = self.sweep.take() {
             while let Some(conn) = sweep.take_due(now) {
-                mqtt::write_ping(outbox.buffer(conn));
+                self.roster.client(conn).ping(outbox.buffer(conn));
             }
             wake_at = sweep.due_at();
             self.sweep = Some(sweep);
@@ -336,10 +336,10 @@ impl Traffic {
         self.advance(flow, ticket, now, outbox);
     }
 
-    fn on_connected(&mut self, conn: ConnId, code: u8, outbox: &mut Outbox) {
+    fn on_connected(&mut self, conn: ConnId, code: ReasonCode, outbox: &mut Outbox) {
         self.opening_count = self.opening_count.saturating_sub(1);
-        if code != 0 {
-            self.failures.note(format_args!("connection refused with code {code}"));
+        if code.is_error() {
+            self.failures.note(format_args!("connection refused: {code:?}"));
             return;
         }
         self.connected_count += 1;
@@ -352,10 +352,10 @@ impl Traffic {
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code } => self.on_connected(conn, code, outbox),
-            Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
+            Notice::Delivered { payload } => self.on_delivered(conn, payload, now, outbox),
             Notice::Published { ticket } => self.on_published(conn, ticket, now, outbox),
-            Notice::Refused { ticket, reason } => {
-                self.failures.note(format_args!("message {ticket} refused with reason {reason:#04x}"));
+            Notice::Refused { ticket, code } => {
+                self.failures.note(format_args!("message {ticket} refused: {code:?}"));
                 self.on_published(conn, ticket, now, outbox);
             }
             Notice::Subscribed { count, refused } => {
@@ -364,8 +364,8 @@ impl Traffic {
                     self.failures.note("a subscription was refused");
                 }
             }
-            Notice::Disconnected { reason } => {
-                self.failures.note(format_args!("DISCONNECT with reason {reason:#04x}"));
+            Notice::Disconnected { code } => {
+                self.failures.note(format_args!("disconnected by the broker: {code:?}"));
             }
             Notice::Unsubscribed | Notice::Nothing => {}
         }
@@ -376,7 +376,7 @@ impl Traffic {
         Report {
             scenario: self.plan.name.to_owned(),
             protocol: common.protocol.name().to_owned(),
-            qos: mqtt::qos_number(self.plan.qos),
+            qos: self.plan.qos.as_u8(),
             payload_bytes: self.plan.payload_bytes,
             connections: topology.connections(),
             unit: "message".to_owned(),
@@ -466,11 +466,11 @@ fn hello(plan: &Plan, conn: ConnId) -> Hello {
     plan.topology.write_topic(sender.unwrap_or(conn.0), 0, 0, &mut topic);
     let mut frame = Vec::new();
     let payload = vec![0; plan.payload_bytes];
-    mqtt::write_publish(Protocol::Floor.version(), &topic, &payload, plan.qos, 1, &mut frame);
+    Client::new(Protocol::Floor.version()).publish(&topic, &payload, plan.qos, 0, &mut frame);
     let id_offset = if plan.qos == QoS::AtMostOnce { 0 } else { frame.len() - payload.len() - 2 };
     Hello {
         receives: sender.is_none(),
-        qos: mqtt::qos_number(plan.qos),
+        qos: plan.qos.as_u8(),
         id_offset: u16::try_from(id_offset).unwrap_or(u16::MAX),
         frame_bytes: u32::try_from(frame.len()).unwrap_or(u32::MAX),
         channel: plan.topology.channel(conn),
