@@ -1,0 +1,668 @@
+//! A client model: speaks MQTT as a correct client does, records what it sees, and complains when the broker breaks the
+//! protocol. It decides nothing by itself; [`crate::workload`] tells it what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU16, NonZeroU32};
+
+use dunlin_wire::decoder;
+use dunlin_wire::packet::{
+    Ack, ConnAck, Connect, ConnectProperties, Disconnect, Packet, Publish, PublishProperties, Subscribe,
+    Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties, Will, WillProperties,
+};
+use dunlin_wire::{Limits, PacketId, QoS, ReasonCode, SubscriptionOptions, Version};
+
+use crate::log::{Epoch, Log, Publication, Receipt, Subscribed, WillFate};
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No connection.
+    Down,
+    /// CONNECT was sent.
+    Connecting,
+    /// CONNACK with success came.
+    Up,
+}
+
+/// A message on its way to the broker.
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    packet_id: PacketId,
+    publication: usize,
+    /// PUBREC came; PUBREL was sent.
+    released: bool,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) version: Version,
+    /// Keeps its session over connections.
+    pub(crate) persistent: bool,
+    /// Receive Maximum that it announces (5.0).
+    pub(crate) receive_maximum: u16,
+    /// Maximum Packet Size that it announces (5.0).
+    pub(crate) packet_bytes_max: Option<u32>,
+    /// Topic Alias Maximum that it announces (5.0).
+    pub(crate) alias_max: u16,
+    pub(crate) state: State,
+    pub(crate) link: Option<usize>,
+    /// The session, if the client has one.
+    pub(crate) epoch: Option<usize>,
+    /// Filter → index into the log's subscriptions.
+    pub(crate) filters: BTreeMap<String, usize>,
+    /// Acknowledgements that it holds back for now.
+    pub(crate) held: Vec<(QoS, PacketId)>,
+    will: Option<usize>,
+    buffer: Vec<u8>,
+    out: Vec<Outgoing>,
+    next_id: PacketId,
+    subscribing: BTreeMap<PacketId, usize>,
+    unsubscribing: BTreeMap<PacketId, usize>,
+    /// QoS 1 and 2 messages received and not yet answered to the end: id → (publication, QoS).
+    inbound: BTreeMap<PacketId, (usize, QoS)>,
+    /// QoS 2 messages taken, waiting for PUBREL: over connections.
+    taken: BTreeSet<PacketId>,
+    aliases_in: BTreeMap<u16, String>,
+    aliases_out: BTreeMap<String, u16>,
+    broker_receive_maximum: u16,
+    broker_alias_max: u16,
+    broker_qos_max: QoS,
+}
+
+impl Client {
+    /// A client that has never connected.
+    pub(crate) fn new(index: usize, id: String, version: Version, persistent: bool) -> Self {
+        Self {
+            index,
+            id,
+            version,
+            persistent,
+            receive_maximum: u16::MAX,
+            packet_bytes_max: None,
+            alias_max: 0,
+            state: State::Down,
+            link: None,
+            epoch: None,
+            filters: BTreeMap::new(),
+            held: Vec::new(),
+            will: None,
+            buffer: Vec::new(),
+            out: Vec::new(),
+            next_id: PacketId::FIRST,
+            subscribing: BTreeMap::new(),
+            unsubscribing: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            aliases_in: BTreeMap::new(),
+            aliases_out: BTreeMap::new(),
+            broker_receive_maximum: u16::MAX,
+            broker_alias_max: 0,
+            broker_qos_max: QoS::ExactlyOnce,
+        }
+    }
+
+    /// Whether all that it sent is acknowledged and all that it received is answered.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.out.is_empty() && self.subscribing.is_empty() && self.unsubscribing.is_empty() && self.inbound.is_empty()
+    }
+
+    /// Whether it may publish at this QoS now.
+    pub(crate) fn may_publish(&self, qos: QoS) -> bool {
+        let room = self.out.len() < usize::from(self.broker_receive_maximum.min(50));
+        self.state == State::Up && qos <= self.broker_qos_max && (qos == QoS::AtMostOnce || room)
+    }
+
+    // ---- what the workload asks for
+
+    /// Sends CONNECT over a fresh link. With `clean` the old session is given up.
+    pub(crate) fn connect(&mut self, link: usize, clean: bool, will: Option<QoS>, log: &mut Log) -> Vec<u8> {
+        self.link = Some(link);
+        self.state = State::Connecting;
+        self.buffer.clear();
+        if clean || self.epoch.is_none() {
+            self.begin_epoch(log);
+        }
+        let will = will.map(|qos| self.leave_will(qos, log));
+        let payload = will.map(|(index, _)| index.to_string()).unwrap_or_default();
+        let topic = format!("will/{}", self.index);
+        let v5 = self.version.is_v5();
+        let packet = Packet::Connect(Connect {
+            version: self.version,
+            bridge: false,
+            clean_start: clean || !self.persistent,
+            keep_alive_seconds: KEEP_ALIVE_SECONDS,
+            client_id: &self.id,
+            will: will.map(|(_, qos)| Will {
+                qos,
+                retain: false,
+                topic: &topic,
+                payload: payload.as_bytes(),
+                properties: WillProperties::default(),
+            }),
+            user_name: None,
+            password: None,
+            properties: ConnectProperties {
+                session_expiry_interval: (v5 && self.persistent).then_some(7_200),
+                receive_maximum: if v5 { NonZeroU16::new(self.receive_maximum) } else { None },
+                maximum_packet_size: if v5 { self.packet_bytes_max.and_then(NonZeroU32::new) } else { None },
+                topic_alias_maximum: (v5 && self.alias_max > 0).then_some(self.alias_max),
+                ..ConnectProperties::default()
+            },
+        });
+        encoded(&packet, self.version)
+    }
+
+    /// Publishes a new message.
+    pub(crate) fn publish(&mut self, message: &NewMessage, log: &mut Log) -> Vec<u8> {
+        let sent_at = log.moment();
+        let publication = log.publications.len();
+        let payload = if message.clear { String::new() } else { format!("{publication} {}", "x".repeat(message.padding)) };
+        log.publications.push(Publication {
+            publisher: self.index,
+            topic: message.topic.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            sent_at,
+            acked_at: None,
+            payload_bytes: payload.len(),
+            will: None,
+        });
+        if message.retain {
+            let kept = (!message.clear).then_some(publication);
+            log.retained.entry(message.topic.clone()).or_default().push((kept, publication));
+        }
+        let packet_id = (message.qos != QoS::AtMostOnce).then(|| {
+            let packet_id = self.free_id();
+            self.out.push(Outgoing { packet_id, publication, released: false });
+            packet_id
+        });
+        let (alias, topic) = self.alias_for(&message.topic, message.alias);
+        let packet = Packet::Publish(Publish {
+            dup: false,
+            qos: message.qos,
+            retain: message.retain,
+            topic: &topic,
+            packet_id,
+            properties: PublishProperties { topic_alias: alias, ..PublishProperties::default() },
+            payload: payload.as_bytes(),
+        });
+        encoded(&packet, self.version)
+    }
+
+    /// Subscribes to one filter.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: QoS, log: &mut Log) -> Vec<u8> {
+        let sent_at = log.moment();
+        if let Some(&old) = self.filters.get(filter) {
+            log.subscriptions[old].given_up_at.get_or_insert(sent_at);
+        }
+        let index = log.subscriptions.len();
+        log.subscriptions.push(Subscribed {
+            epoch: self.epoch.expect("subscribes only when connected"),
+            filter: filter.to_owned(),
+            qos,
+            sent_at,
+            acked_at: None,
+            given_up_at: None,
+            gone_at: None,
+        });
+        self.filters.insert(filter.to_owned(), index);
+        let packet_id = self.free_id();
+        self.subscribing.insert(packet_id, index);
+        let list = [Subscription { filter, options: SubscriptionOptions::with_qos(qos) }];
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id,
+            properties: dunlin_wire::packet::SubscribeProperties::default(),
+            subscriptions: Subscriptions::from_slice(&list),
+        });
+        encoded(&packet, self.version)
+    }
+
+    /// Gives up a filter.
+    pub(crate) fn unsubscribe(&mut self, filter: &str, log: &mut Log) -> Vec<u8> {
+        let Some(index) = self.filters.remove(filter) else { return Vec::new() };
+        let moment = log.moment();
+        log.subscriptions[index].given_up_at.get_or_insert(moment);
+        let packet_id = self.free_id();
+        self.unsubscribing.insert(packet_id, index);
+        let list = [filter];
+        let packet = Packet::Unsubscribe(Unsubscribe {
+            packet_id,
+            user_properties: UserProperties::NONE,
+            filters: TopicFilters::from_slice(&list),
+        });
+        encoded(&packet, self.version)
+    }
+
+    /// Sends PINGREQ.
+    pub(crate) fn ping(&self) -> Vec<u8> {
+        encoded(&Packet::PingReq, self.version)
+    }
+
+    /// Sends the acknowledgements that were held back.
+    pub(crate) fn release_held(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (qos, packet_id) in std::mem::take(&mut self.held) {
+            self.answer(qos, packet_id, &mut out);
+        }
+        out
+    }
+
+    /// Sends DISCONNECT; `with_will` asks for the Will (5.0).
+    pub(crate) fn disconnect(&mut self, with_will: bool, log: &mut Log) -> Vec<u8> {
+        let code = if with_will && self.version.is_v5() {
+            ReasonCode::DisconnectWithWillMessage
+        } else {
+            self.settle_will(WillFate::Removed, log);
+            ReasonCode::NORMAL_DISCONNECTION
+        };
+        encoded(&Packet::Disconnect(Disconnect { code, ..Disconnect::default() }), self.version)
+    }
+
+    /// The connection is gone, for whatever reason.
+    pub(crate) fn lost(&mut self, log: &mut Log) {
+        if self.state == State::Up {
+            self.settle_will(WillFate::Due, log);
+        }
+        self.will = None;
+        self.state = State::Down;
+        self.link = None;
+        self.buffer.clear();
+        self.held.clear();
+        self.subscribing.clear();
+        self.unsubscribing.clear();
+        self.aliases_in.clear();
+        self.aliases_out.clear();
+        self.inbound.retain(|_, (_, qos)| *qos == QoS::ExactlyOnce);
+        let taken = &self.taken;
+        self.inbound.retain(|id, _| taken.contains(id));
+        if !self.persistent
+            && let Some(epoch) = self.epoch.take()
+        {
+            self.end_epoch(epoch, log);
+        }
+    }
+
+    // ---- what the broker says
+
+    /// Takes bytes; appends answers to `out`. `hold` keeps acknowledgements back. Returns `false` when the broker asked
+    /// for the end of the connection.
+    pub(crate) fn receive(&mut self, bytes: &[u8], hold: bool, out: &mut Vec<u8>, log: &mut Log) -> bool {
+        self.buffer.extend_from_slice(bytes);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut at = 0;
+        let mut open = true;
+        loop {
+            match decoder::decode_one(&buffer[at..], self.version, &Limits::CLIENT) {
+                Ok(Some((packet, used))) => {
+                    let limit = self.packet_bytes_max.unwrap_or(u32::MAX) as usize;
+                    if used > limit {
+                        // [MQTT5-3.1.2-24]
+                        log.violation(format!("{}: packet of {used} bytes over Maximum Packet Size {limit}", self.id));
+                    }
+                    at += used;
+                    open &= self.on_packet(&packet, hold, out, log);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    log.violation(format!("{}: the broker sent what is no packet: {error}", self.id));
+                    return false;
+                }
+            }
+        }
+        self.buffer = buffer[at..].to_vec();
+        open
+    }
+
+    fn on_packet(&mut self, packet: &Packet<'_>, hold: bool, out: &mut Vec<u8>, log: &mut Log) -> bool {
+        match packet {
+            Packet::ConnAck(connack) => self.on_connack(connack, out, log),
+            Packet::Publish(publish) => {
+                self.on_publish(publish, hold, out, log);
+                true
+            }
+            Packet::PubAck(ack) => {
+                self.finish(ack, log);
+                true
+            }
+            Packet::PubRec(ack) => {
+                self.on_pubrec(ack, out, log);
+                true
+            }
+            Packet::PubRel(ack) => {
+                self.taken.remove(&ack.packet_id);
+                self.inbound.remove(&ack.packet_id);
+                out.extend(encoded(&Packet::PubComp(Ack::success(ack.packet_id)), self.version));
+                true
+            }
+            Packet::PubComp(ack) => {
+                self.finish(ack, log);
+                true
+            }
+            Packet::SubAck(suback) => {
+                self.on_suback(suback.packet_id, suback.reason_codes().next(), log);
+                true
+            }
+            Packet::UnsubAck(unsuback) => {
+                let moment = log.moment();
+                if let Some(index) = self.unsubscribing.remove(&unsuback.packet_id) {
+                    log.subscriptions[index].gone_at = Some(moment);
+                }
+                true
+            }
+            Packet::PingResp => true,
+            Packet::Disconnect(disconnect) => {
+                log.note(format!("{} told to disconnect: {:?}", self.id, disconnect.code));
+                let expected =
+                    matches!(disconnect.code, ReasonCode::SessionTakenOver | ReasonCode::KeepAliveTimeout | ReasonCode::ServerShuttingDown);
+                if !expected {
+                    log.violation(format!("{}: told to disconnect with {:?}", self.id, disconnect.code));
+                }
+                false
+            }
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::PingReq
+            | Packet::Auth(_) => {
+                log.violation(format!("{}: the broker sent {:?}", self.id, packet.packet_type()));
+                true
+            }
+        }
+    }
+
+    fn on_connack(&mut self, connack: &ConnAck<'_>, out: &mut Vec<u8>, log: &mut Log) -> bool {
+        if connack.code != ReasonCode::Success {
+            log.violation(format!("{}: refused with {:?}", self.id, connack.code));
+            return false;
+        }
+        self.state = State::Up;
+        let properties = &connack.properties;
+        self.broker_receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        self.broker_alias_max = properties.topic_alias_maximum.unwrap_or(0);
+        self.broker_qos_max = properties.maximum_qos.unwrap_or(QoS::ExactlyOnce);
+        let expected = self.expects_session(log);
+        if expected && !connack.session_present {
+            log.violation(format!("{}: its session is lost", self.id));
+        }
+        if !connack.session_present {
+            // The broker knows nothing: what was on the way is sent anew by a careful client; this one gives it up.
+            self.out.clear();
+            self.taken.clear();
+            self.inbound.clear();
+        }
+        self.resend(out, log);
+        true
+    }
+
+    /// Whether the broker has promised to keep this session.
+    fn expects_session(&self, log: &Log) -> bool {
+        let Some(epoch) = self.epoch else { return false };
+        self.persistent
+            && log.subscriptions.iter().any(|subscribed| subscribed.epoch == epoch && subscribed.acked_at.is_some())
+    }
+
+    fn resend(&mut self, out: &mut Vec<u8>, log: &Log) {
+        for outgoing in &self.out {
+            if outgoing.released {
+                out.extend(encoded(&Packet::PubRel(Ack::success(outgoing.packet_id)), self.version));
+                continue;
+            }
+            let publication = &log.publications[outgoing.publication];
+            let padding = publication.payload_bytes.saturating_sub(format!("{} ", outgoing.publication).len());
+            let payload = if publication.payload_bytes == 0 {
+                String::new()
+            } else {
+                format!("{} {}", outgoing.publication, "x".repeat(padding))
+            };
+            let packet = Packet::Publish(Publish {
+                dup: true,
+                qos: publication.qos,
+                retain: publication.retain,
+                topic: &publication.topic,
+                packet_id: Some(outgoing.packet_id),
+                properties: PublishProperties::default(),
+                payload: payload.as_bytes(),
+            });
+            out.extend(encoded(&packet, self.version));
+        }
+    }
+
+    fn on_publish(&mut self, publish: &Publish<'_>, hold: bool, out: &mut Vec<u8>, log: &mut Log) {
+        let Some(topic) = self.topic_of(publish, log) else { return };
+        if publish.payload.is_empty() {
+            // A retained message that clears; carries no index. Only its acknowledgement matters.
+            if let Some(packet_id) = publish.packet_id {
+                self.take_id(packet_id, usize::MAX, publish, log);
+                self.answer(publish.qos, packet_id, out);
+            }
+            return;
+        }
+        let text = std::str::from_utf8(publish.payload).unwrap_or("");
+        let index = text.split(' ').next().and_then(|number| number.parse::<usize>().ok());
+        let Some(index) = index.filter(|index| *index < log.publications.len()) else {
+            log.violation(format!("{}: payload {text:?} was never published", self.id));
+            return;
+        };
+        if log.publications[index].topic != topic || log.publications[index].payload_bytes != publish.payload.len() {
+            log.violation(format!("{}: message {index} came damaged on {topic}", self.id));
+        }
+        let fresh = publish.packet_id.is_none_or(|packet_id| self.take_id(packet_id, index, publish, log));
+        if fresh {
+            let at = log.moment();
+            let epoch = self.epoch.expect("connected");
+            log.note(format!("{} gets message {index} {:?}", self.id, publish.packet_id));
+            log.receipts.push(Receipt {
+                epoch,
+                publication: index,
+                qos: publish.qos,
+                retain: publish.retain,
+                dup: publish.dup,
+                at,
+            });
+        }
+        if let Some(packet_id) = publish.packet_id {
+            if hold {
+                self.held.push((publish.qos, packet_id));
+            } else {
+                self.answer(publish.qos, packet_id, out);
+            }
+        }
+    }
+
+    /// The topic of a PUBLISH, aliases resolved.
+    fn topic_of(&mut self, publish: &Publish<'_>, log: &mut Log) -> Option<String> {
+        let Some(alias) = publish.properties.topic_alias else { return Some(publish.topic.to_owned()) };
+        // [MQTT5-3.3.2-10]: not above what this client announced.
+        if alias.get() > self.alias_max {
+            log.violation(format!("{}: topic alias {alias} above {}", self.id, self.alias_max));
+        }
+        if !publish.topic.is_empty() {
+            self.aliases_in.insert(alias.get(), publish.topic.to_owned());
+        }
+        let topic = self.aliases_in.get(&alias.get()).cloned();
+        if topic.is_none() {
+            log.violation(format!("{}: topic alias {alias} stands for nothing", self.id));
+        }
+        topic
+    }
+
+    /// Checks the packet identifier of a delivery; `true` if the message is to be taken.
+    fn take_id(&mut self, packet_id: PacketId, index: usize, publish: &Publish<'_>, log: &mut Log) -> bool {
+        if self.taken.contains(&packet_id) {
+            if !publish.dup || self.inbound.get(&packet_id).is_some_and(|(old, _)| *old != index) {
+                // [MQTT5-2.2.1-4]
+                log.violation(format!("{}: packet id {packet_id:?} used again before PUBCOMP", self.id));
+            }
+            return false;
+        }
+        if self.inbound.insert(packet_id, (index, publish.qos)).is_some() {
+            log.violation(format!("{}: packet id {packet_id:?} used again while in flight", self.id));
+        }
+        // [MQTT5-3.3.4-9]: never more than Receive Maximum unacknowledged.
+        if self.inbound.len() > usize::from(self.receive_maximum) {
+            log.violation(format!("{}: {} in flight, Receive Maximum {}", self.id, self.inbound.len(), self.receive_maximum));
+        }
+        if publish.qos == QoS::ExactlyOnce {
+            self.taken.insert(packet_id);
+        }
+        true
+    }
+
+    fn answer(&mut self, qos: QoS, packet_id: PacketId, out: &mut Vec<u8>) {
+        let packet = if qos == QoS::ExactlyOnce {
+            Packet::PubRec(Ack::success(packet_id))
+        } else {
+            self.inbound.remove(&packet_id);
+            Packet::PubAck(Ack::success(packet_id))
+        };
+        out.extend(encoded(&packet, self.version));
+    }
+
+    fn on_pubrec(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>, log: &mut Log) {
+        if ack.code.is_error() {
+            log.violation(format!("{}: PUBREC {:?}", self.id, ack.code));
+            self.out.retain(|outgoing| outgoing.packet_id != ack.packet_id);
+            return;
+        }
+        for outgoing in self.out.iter_mut().filter(|outgoing| outgoing.packet_id == ack.packet_id) {
+            outgoing.released = true;
+        }
+        out.extend(encoded(&Packet::PubRel(Ack::success(ack.packet_id)), self.version));
+    }
+
+    fn finish(&mut self, ack: &Ack<'_>, log: &mut Log) {
+        let at = log.moment();
+        let Some(position) = self.out.iter().position(|outgoing| outgoing.packet_id == ack.packet_id) else {
+            log.violation(format!("{}: acknowledgement of {:?}, which is not on its way", self.id, ack.packet_id));
+            return;
+        };
+        let outgoing = self.out.remove(position);
+        if ack.code.is_error() {
+            log.violation(format!("{}: message {} refused with {:?}", self.id, outgoing.publication, ack.code));
+        } else {
+            log.publications[outgoing.publication].acked_at = Some(at);
+        }
+    }
+
+    fn on_suback(&mut self, packet_id: PacketId, code: Option<ReasonCode>, log: &mut Log) {
+        let at = log.moment();
+        let Some(index) = self.subscribing.remove(&packet_id) else {
+            log.violation(format!("{}: SUBACK for {packet_id:?}, which was not asked", self.id));
+            return;
+        };
+        match code {
+            Some(code) if !code.is_error() => {
+                let granted = QoS::from_u8(code.as_u8()).unwrap_or(QoS::AtMostOnce);
+                let subscribed = &mut log.subscriptions[index];
+                subscribed.qos = subscribed.qos.min(granted);
+                subscribed.acked_at = Some(at);
+            }
+            other => log.violation(format!("{}: SUBACK {other:?}", self.id)),
+        }
+    }
+
+    // ---- own state
+
+    fn begin_epoch(&mut self, log: &mut Log) {
+        if let Some(epoch) = self.epoch.take() {
+            self.end_epoch(epoch, log);
+        }
+        self.epoch = Some(log.epochs.len());
+        log.epochs.push(Epoch {
+            client: self.index,
+            persistent: self.persistent,
+            ended: false,
+            packet_bytes_max: self.packet_bytes_max.unwrap_or(u32::MAX) as usize,
+        });
+    }
+
+    fn end_epoch(&mut self, epoch: usize, log: &mut Log) {
+        log.epochs[epoch].ended = true;
+        self.filters.clear();
+        self.out.clear();
+        self.inbound.clear();
+        self.taken.clear();
+        self.held.clear();
+        self.subscribing.clear();
+        self.unsubscribing.clear();
+    }
+
+    fn leave_will(&mut self, qos: QoS, log: &mut Log) -> (usize, QoS) {
+        let index = log.publications.len();
+        let sent_at = log.moment();
+        log.publications.push(Publication {
+            publisher: self.index,
+            topic: format!("will/{}", self.index),
+            qos,
+            retain: false,
+            sent_at,
+            acked_at: None,
+            payload_bytes: index.to_string().len(),
+            will: Some(WillFate::Unknown),
+        });
+        self.will = Some(index);
+        (index, qos)
+    }
+
+    fn settle_will(&mut self, fate: WillFate, log: &mut Log) {
+        if let Some(index) = self.will.take() {
+            log.publications[index].will = Some(fate);
+        }
+    }
+
+    fn free_id(&mut self) -> PacketId {
+        loop {
+            let id = self.next_id;
+            self.next_id = id.next();
+            let used = self.out.iter().any(|outgoing| outgoing.packet_id == id)
+                || self.subscribing.contains_key(&id)
+                || self.unsubscribing.contains_key(&id);
+            if !used {
+                return id;
+            }
+        }
+    }
+
+    /// Uses or makes a topic alias towards the broker.
+    fn alias_for(&mut self, topic: &str, wanted: bool) -> (Option<NonZeroU16>, String) {
+        if !wanted || self.broker_alias_max == 0 {
+            return (None, topic.to_owned());
+        }
+        if let Some(&alias) = self.aliases_out.get(topic) {
+            return (NonZeroU16::new(alias), String::new());
+        }
+        let next = u16::try_from(self.aliases_out.len() + 1).unwrap_or(u16::MAX);
+        if next > self.broker_alias_max {
+            return (None, topic.to_owned());
+        }
+        self.aliases_out.insert(topic.to_owned(), next);
+        (NonZeroU16::new(next), topic.to_owned())
+    }
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub(crate) struct NewMessage {
+    pub(crate) topic: String,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// A retained message with an empty payload.
+    pub(crate) clear: bool,
+    /// Use a topic alias if the broker takes one.
+    pub(crate) alias: bool,
+    /// Bytes beyond the index.
+    pub(crate) padding: usize,
+}
+
+/// The packet's bytes.
+fn encoded(packet: &Packet<'_>, version: Version) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes).expect("the model builds only packets that its version has");
+    bytes
+}
+
+/// Keep Alive of all clients.
+pub(crate) const KEEP_ALIVE_SECONDS: u16 = 20;

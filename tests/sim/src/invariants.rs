@@ -1,0 +1,254 @@
+//! The rules that every run must keep, judged on the log when the world has healed and drained.
+//!
+//! Each `check_*` is one rule of STYLE §12; what a client can see at once (packet identifiers, Receive Maximum, Maximum
+//! Packet Size, aliases) is checked by [`crate::client`] while the run goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dunlin_wire::{FilterKind, QoS, topic};
+
+use crate::log::{Log, Publication, Subscribed, WillFate};
+
+/// Judges a drained run. Violations go to the log.
+pub(crate) fn judge(log: &mut Log) {
+    let index = Index::of(log);
+    let mut found = Vec::new();
+    check_recipients(log, &index, &mut found);
+    check_counts(log, &index, &mut found);
+    check_delivered(log, &index, &mut found);
+    check_groups(log, &index, &mut found);
+    check_order(log, &index, &mut found);
+    check_wills(log, &index, &mut found);
+    for violation in found {
+        log.violation(violation);
+    }
+}
+
+/// Judges what a fresh subscriber (`epoch`) was given of the retained messages.
+pub(crate) fn judge_retained(log: &mut Log, epoch: usize) {
+    let mut given: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for receipt in log.receipts.iter().filter(|receipt| receipt.epoch == epoch) {
+        let topic = log.publications[receipt.publication].topic.clone();
+        given.entry(topic).or_default().push(receipt.publication);
+    }
+    let mut found = Vec::new();
+    for (topic, history) in &log.retained {
+        let acked = |entry: &(Option<usize>, usize)| log.publications[entry.1].acked_at.is_some();
+        let last_acked = history.iter().rposition(acked);
+        let mut allowed: BTreeSet<Option<usize>> = history[last_acked.unwrap_or(0)..].iter().map(|entry| entry.0).collect();
+        if last_acked.is_none() {
+            allowed.insert(None);
+        }
+        let seen = given.get(topic).map(Vec::as_slice).unwrap_or_default();
+        if seen.len() > 1 || !allowed.contains(&seen.first().copied()) {
+            // [MQTT5-3.3.1-5] [MQTT5-3.3.1-6] [MQTT311-3.3.1-5]
+            found.push(format!("retained on {topic}: given {seen:?}, allowed {allowed:?}"));
+        }
+    }
+    for violation in found {
+        log.violation(violation);
+    }
+}
+
+/// Records arranged for the checks.
+struct Index {
+    /// Subscriptions of each epoch.
+    by_epoch: BTreeMap<usize, Vec<usize>>,
+    /// (epoch, publication) → receipts.
+    by_delivery: BTreeMap<(usize, usize), Vec<usize>>,
+    /// publication → epochs that received it.
+    by_publication: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+impl Index {
+    fn of(log: &Log) -> Self {
+        let mut index =
+            Self { by_epoch: BTreeMap::new(), by_delivery: BTreeMap::new(), by_publication: BTreeMap::new() };
+        for (number, subscribed) in log.subscriptions.iter().enumerate() {
+            index.by_epoch.entry(subscribed.epoch).or_default().push(number);
+        }
+        for (number, receipt) in log.receipts.iter().enumerate() {
+            index.by_delivery.entry((receipt.epoch, receipt.publication)).or_default().push(number);
+            index.by_publication.entry(receipt.publication).or_default().insert(receipt.epoch);
+        }
+        index
+    }
+
+    /// Subscriptions of an epoch that match a topic.
+    fn matching<'a>(&'a self, log: &'a Log, epoch: usize, topic: &'a str) -> impl Iterator<Item = &'a Subscribed> {
+        let numbers = self.by_epoch.get(&epoch).map(Vec::as_slice).unwrap_or_default();
+        numbers.iter().map(|number| &log.subscriptions[*number]).filter(move |subscribed| subscribed.takes(topic))
+    }
+}
+
+impl Subscribed {
+    fn kind(&self) -> FilterKind<'_> {
+        FilterKind::parse(&self.filter).expect("the workload writes valid filters")
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self.kind(), FilterKind::Shared { .. })
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        topic::matches(self.kind().filter(&self.filter), name)
+    }
+
+    /// Whether it stood from before the publish was sent until the end.
+    fn covers(&self, publication: &Publication) -> bool {
+        self.given_up_at.is_none() && self.acked_at.is_some_and(|at| at < publication.sent_at)
+    }
+}
+
+/// Nobody receives what it has no subscription for; after a clean start nothing of the old session is seen.
+fn check_recipients(log: &Log, index: &Index, found: &mut Vec<String>) {
+    for receipt in &log.receipts {
+        let publication = &log.publications[receipt.publication];
+        let entitled = index.matching(log, receipt.epoch, &publication.topic).any(|subscribed| {
+            let gone_before = subscribed.gone_at.is_some_and(|at| at < publication.sent_at);
+            subscribed.sent_at < receipt.at && !gone_before
+        });
+        if !entitled {
+            let client = log.epochs[receipt.epoch].client;
+            found.push(format!(
+                "client {client} (session {}) received message {} on {} without a subscription",
+                receipt.epoch, receipt.publication, publication.topic
+            ));
+        }
+    }
+}
+
+/// QoS 0 at most once, QoS 2 never twice, per session and subscription that may bring it.
+fn check_counts(log: &Log, index: &Index, found: &mut Vec<String>) {
+    for (&(epoch, number), receipts) in &index.by_delivery {
+        let publication = &log.publications[number];
+        let mut sources = BTreeSet::new();
+        for subscribed in index.matching(log, epoch, &publication.topic) {
+            sources.insert(if subscribed.is_shared() { subscribed.filter.as_str() } else { "" });
+        }
+        for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+            // Retained replays come once per SUBSCRIBE, with RETAIN set.
+            let count = receipts
+                .iter()
+                .map(|receipt| &log.receipts[*receipt])
+                .filter(|receipt| receipt.qos == qos && !receipt.retain)
+                .count();
+            if count > sources.len() {
+                // [MQTT5-4.3.1-1] [MQTT5-4.3.3-1] and following
+                found.push(format!(
+                    "message {number} came {count} times at {qos:?} to session {epoch} of client {}",
+                    log.epochs[epoch].client
+                ));
+            }
+        }
+    }
+}
+
+/// An acknowledged message reaches every session that was subscribed before it was sent.
+fn check_delivered(log: &Log, index: &Index, found: &mut Vec<String>) {
+    for subscribed in &log.subscriptions {
+        let epoch = &log.epochs[subscribed.epoch];
+        if epoch.ended || subscribed.is_shared() || subscribed.qos == QoS::AtMostOnce {
+            continue;
+        }
+        for (number, publication) in log.publications.iter().enumerate() {
+            let due = publication.will.is_none()
+                && publication.qos > QoS::AtMostOnce
+                && publication.acked_at.is_some()
+                && publication.payload_bytes > 0
+                && publication.payload_bytes + HEAD_BYTES <= epoch.packet_bytes_max
+                && subscribed.covers(publication)
+                && subscribed.takes(&publication.topic);
+            if due && !index.by_delivery.contains_key(&(subscribed.epoch, number)) {
+                // [MQTT5-4.3.2-3] [MQTT5-4.5.0-1] [MQTT311-4.5.0-1]
+                found.push(format!(
+                    "message {number} on {} (acknowledged) never reached client {} with {}",
+                    publication.topic, epoch.client, subscribed.filter
+                ));
+            }
+        }
+    }
+}
+
+/// A message for a group reaches one of its members.
+fn check_groups(log: &Log, index: &Index, found: &mut Vec<String>) {
+    let mut groups: BTreeMap<&str, Vec<&Subscribed>> = BTreeMap::new();
+    for subscribed in log.subscriptions.iter().filter(|subscribed| subscribed.is_shared()) {
+        groups.entry(&subscribed.filter).or_default().push(subscribed);
+    }
+    for (filter, members) in groups {
+        for (number, publication) in log.publications.iter().enumerate() {
+            if group_is_due(log, index, &members, publication) && !index.by_publication.contains_key(&number) {
+                // [MQTT5-4.8.2-3]
+                found.push(format!("message {number} on {} reached no member of {filter}", publication.topic));
+            }
+        }
+    }
+}
+
+/// Whether a group must have received a message: a member stood throughout, and nothing excuses a loss.
+fn group_is_due(log: &Log, index: &Index, members: &[&Subscribed], publication: &Publication) -> bool {
+    let acked = publication.will.is_none() && publication.payload_bytes > 0 && publication.acked_at.is_some();
+    if !acked || publication.qos == QoS::AtMostOnce || !members[0].takes(&publication.topic) {
+        return false;
+    }
+    let steady = members.iter().any(|member| !log.epochs[member.epoch].ended && member.covers(publication));
+    // A member with QoS 0 may lose it; one that ended with a QoS 2 message takes it along [MQTT5-4.8.2-5]; one that
+    // takes only small packets drops it.
+    let excused = members.iter().any(|member| {
+        let epoch = &log.epochs[member.epoch];
+        member.qos == QoS::AtMostOnce
+            || (publication.qos == QoS::ExactlyOnce && epoch.ended)
+            || publication.payload_bytes + HEAD_BYTES > epoch.packet_bytes_max
+    });
+    let also_plain =
+        members.iter().any(|member| index.matching(log, member.epoch, &publication.topic).any(|other| !other.is_shared()));
+    steady && !excused && !also_plain
+}
+
+/// First deliveries keep the order of each publisher, topic and QoS (§4.6).
+fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
+    let mut last: BTreeMap<(usize, usize, &str, QoS, QoS), usize> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for receipt in log.receipts.iter().filter(|receipt| !receipt.retain) {
+        let publication = &log.publications[receipt.publication];
+        let shared = index.matching(log, receipt.epoch, &publication.topic).any(Subscribed::is_shared);
+        if shared || publication.will.is_some() || !seen.insert((receipt.epoch, receipt.publication)) {
+            continue;
+        }
+        let key = (receipt.epoch, publication.publisher, publication.topic.as_str(), publication.qos, receipt.qos);
+        let before = last.insert(key, receipt.publication);
+        if let Some(before) = before.filter(|before| *before > receipt.publication) {
+            // [MQTT5-4.6.0-5] [MQTT311-4.6.0-6]
+            found.push(format!(
+                "client {}: message {} after {before} on {}",
+                log.epochs[receipt.epoch].client, receipt.publication, publication.topic
+            ));
+        }
+    }
+}
+
+/// A Will is published exactly when it should be; client 0 watches.
+fn check_wills(log: &Log, index: &Index, found: &mut Vec<String>) {
+    let Some(watch) = log.subscriptions.iter().find(|subscribed| subscribed.filter == "will/#") else { return };
+    for (number, publication) in log.publications.iter().enumerate() {
+        let Some(fate) = publication.will else { continue };
+        let count = index.by_delivery.get(&(watch.epoch, number)).map_or(0, Vec::len);
+        let wrong = match fate {
+            WillFate::Unknown => count > 1,
+            WillFate::Removed => count > 0,
+            WillFate::Due if publication.qos == QoS::AtMostOnce || !watch.covers(publication) => count > 1,
+            WillFate::Due => count != 1,
+        };
+        if wrong {
+            // [MQTT5-3.1.2-8] [MQTT5-3.1.2-10] [MQTT311-3.1.2-8]
+            found.push(format!(
+                "the Will {number} of client {} ({fate:?}) was published {count} times",
+                publication.publisher
+            ));
+        }
+    }
+}
+
+/// Room for all of a PUBLISH but its payload.
+const HEAD_BYTES: usize = 60;

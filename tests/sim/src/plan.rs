@@ -1,0 +1,137 @@
+//! The plan of a run: the seed first draws which features and faults are on (swarm testing), then all else follows.
+
+use dunlin_shard::config::{Config, Mqtt, SharedStrategy};
+
+use crate::rng::Rng;
+
+/// What one run exercises.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Shards of the broker.
+    pub shard_count: u16,
+    /// Clients that subscribe and publish.
+    pub client_count: usize,
+    /// Things that each client does before the network heals.
+    pub step_count: u32,
+    /// Levels of topics: small universes collide more.
+    pub topic_width: u64,
+    /// Highest QoS in use.
+    pub qos_max: u8,
+    /// Percent of clients that speak 5.0; the rest 3.1.1 and a few 3.1.
+    pub v5_percent: u64,
+    /// Percent of clients with sessions that outlive their connections.
+    pub persistent_percent: u64,
+    /// Features in use.
+    pub features: Features,
+    /// Faults in use.
+    pub faults: Faults,
+    /// The broker's settings.
+    pub config: Config,
+}
+
+/// Features that clients use in a run.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches drawn by the seed")]
+pub struct Features {
+    /// RETAIN publishes.
+    pub retained: bool,
+    /// Wills.
+    pub wills: bool,
+    /// `$share` subscriptions.
+    pub shared: bool,
+    /// Wildcards in filters.
+    pub wildcards: bool,
+    /// Topic aliases, both ways.
+    pub aliases: bool,
+    /// Receive Maximum of a few packets.
+    pub small_windows: bool,
+    /// UNSUBSCRIBE.
+    pub unsubscribe: bool,
+    /// A second connection with the same client id while the first stands.
+    pub takeover: bool,
+}
+
+/// Faults of the network in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Percent of steps that cut the connection.
+    pub cut_percent: u64,
+    /// Percent of steps that make the client vanish without a word (half-open).
+    pub vanish_percent: u64,
+    /// Percent of writes that are cut into small chunks.
+    pub chunk_percent: u64,
+    /// Bytes that a socket takes before the peer reads; small = slow readers.
+    pub window_bytes: usize,
+    /// Percent of reads that wait for long.
+    pub stall_percent: u64,
+    /// Most latency of a network hop, milliseconds.
+    pub latency_ms_max: u64,
+    /// Most latency of a mesh lane, milliseconds.
+    pub lane_ms_max: u64,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut Rng::new(seed, "plan");
+        Self {
+            shard_count: [1, 1, 2, 2, 3, 4][rng.index(6)],
+            client_count: usize::try_from(rng.between(3, 12)).expect("at most 12"),
+            step_count: u32::try_from(rng.between(20, 60)).expect("at most 60"),
+            topic_width: rng.between(1, 3),
+            qos_max: [0, 1, 1, 2, 2, 2][rng.index(6)],
+            v5_percent: [0, 50, 70, 100][rng.index(4)],
+            persistent_percent: [0, 50, 80, 100][rng.index(4)],
+            features: Features {
+                retained: rng.chance(50),
+                wills: rng.chance(40),
+                shared: rng.chance(40),
+                wildcards: rng.chance(70),
+                aliases: rng.chance(40),
+                small_windows: rng.chance(40),
+                unsubscribe: rng.chance(40),
+                takeover: rng.chance(30),
+            },
+            faults: Self::draw_faults(rng),
+            config: Self::draw_config(rng),
+        }
+    }
+
+    fn draw_faults(rng: &mut Rng) -> Faults {
+        let broken = rng.chance(70);
+        Faults {
+            cut_percent: if broken { rng.between(0, 12) } else { 0 },
+            vanish_percent: if broken { rng.between(0, 4) } else { 0 },
+            chunk_percent: [0, 30, 100][rng.index(3)],
+            window_bytes: [1 << 20, 4_096, 600, 64][rng.index(4)],
+            stall_percent: [0, 0, 10, 30][rng.index(4)],
+            latency_ms_max: [1, 5, 40, 200][rng.index(4)],
+            lane_ms_max: [0, 1, 5, 50][rng.index(4)],
+        }
+    }
+
+    fn draw_config(rng: &mut Rng) -> Config {
+        let strategies = [
+            SharedStrategy::Random,
+            SharedStrategy::RoundRobin,
+            SharedStrategy::RoundRobinPerGroup,
+            SharedStrategy::Sticky,
+            SharedStrategy::Local,
+            SharedStrategy::HashClientId,
+            SharedStrategy::HashTopic,
+        ];
+        let mqtt = Mqtt {
+            max_inflight: [1, 2, 8, 32][rng.index(4)],
+            max_mqueue_len: None,
+            max_mqueue_bytes: None,
+            mqueue_store_qos0: rng.chance(50),
+            receive_maximum: [1, 3, 100][rng.index(3)],
+            outbound_bytes_high: [200, 4_096, 1 << 20][rng.index(3)],
+            shared_subscription_strategy: strategies[rng.index(strategies.len())],
+            max_topic_alias: [0, 3, 65_535][rng.index(3)],
+            ..Mqtt::default()
+        };
+        Config { mqtt }
+    }
+}
