@@ -106,7 +106,10 @@ impl Client {
 
     /// Whether all that it sent is acknowledged and all that it received is answered.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.out.is_empty() && self.subscribing.is_empty() && self.unsubscribing.is_empty() && self.inbound.is_empty()
+        self.out.is_empty()
+            && self.subscribing.is_empty()
+            && self.unsubscribing.is_empty()
+            && self.inbound.is_empty()
     }
 
     /// Whether it may publish at this QoS now.
@@ -159,7 +162,11 @@ impl Client {
     pub(crate) fn publish(&mut self, message: &NewMessage, log: &mut Log) -> Vec<u8> {
         let sent_at = log.moment();
         let publication = log.publications.len();
-        let payload = if message.clear { String::new() } else { format!("{publication} {}", "x".repeat(message.padding)) };
+        let payload = if message.clear {
+            String::new()
+        } else {
+            format!("{publication} {}", "x".repeat(message.padding))
+        };
         log.publications.push(Publication {
             publisher: self.index,
             topic: message.topic.clone(),
@@ -300,7 +307,10 @@ impl Client {
                     let limit = self.packet_bytes_max.unwrap_or(u32::MAX) as usize;
                     if used > limit {
                         // [MQTT5-3.1.2-24]
-                        log.violation(format!("{}: packet of {used} bytes over Maximum Packet Size {limit}", self.id));
+                        log.violation(format!(
+                            "{}: packet of {used} bytes over Maximum Packet Size {limit}",
+                            self.id
+                        ));
                     }
                     at += used;
                     open &= self.on_packet(&packet, hold, out, log);
@@ -355,8 +365,12 @@ impl Client {
             Packet::PingResp => true,
             Packet::Disconnect(disconnect) => {
                 log.note(format!("{} told to disconnect: {:?}", self.id, disconnect.code));
-                let expected =
-                    matches!(disconnect.code, ReasonCode::SessionTakenOver | ReasonCode::KeepAliveTimeout | ReasonCode::ServerShuttingDown);
+                let expected = matches!(
+                    disconnect.code,
+                    ReasonCode::SessionTakenOver
+                        | ReasonCode::KeepAliveTimeout
+                        | ReasonCode::ServerShuttingDown
+                );
                 if !expected {
                     log.violation(format!("{}: told to disconnect with {:?}", self.id, disconnect.code));
                 }
@@ -401,17 +415,21 @@ impl Client {
     fn expects_session(&self, log: &Log) -> bool {
         let Some(epoch) = self.epoch else { return false };
         self.persistent
-            && log.subscriptions.iter().any(|subscribed| subscribed.epoch == epoch && subscribed.acked_at.is_some())
+            && log
+                .subscriptions
+                .iter()
+                .any(|subscribed| subscribed.epoch == epoch && subscribed.acked_at.is_some())
     }
 
-    fn resend(&mut self, out: &mut Vec<u8>, log: &Log) {
+    fn resend(&self, out: &mut Vec<u8>, log: &Log) {
         for outgoing in &self.out {
             if outgoing.released {
                 out.extend(encoded(&Packet::PubRel(Ack::success(outgoing.packet_id)), self.version));
                 continue;
             }
             let publication = &log.publications[outgoing.publication];
-            let padding = publication.payload_bytes.saturating_sub(format!("{} ", outgoing.publication).len());
+            let padding =
+                publication.payload_bytes.saturating_sub(format!("{} ", outgoing.publication).len());
             let payload = if publication.payload_bytes == 0 {
                 String::new()
             } else {
@@ -446,7 +464,9 @@ impl Client {
             log.violation(format!("{}: payload {text:?} was never published", self.id));
             return;
         };
-        if log.publications[index].topic != topic || log.publications[index].payload_bytes != publish.payload.len() {
+        if log.publications[index].topic != topic
+            || log.publications[index].payload_bytes != publish.payload.len()
+        {
             log.violation(format!("{}: message {index} came damaged on {topic}", self.id));
         }
         let fresh = publish.packet_id.is_none_or(|packet_id| self.take_id(packet_id, index, publish, log));
@@ -503,7 +523,12 @@ impl Client {
         }
         // [MQTT5-3.3.4-9]: never more than Receive Maximum unacknowledged.
         if self.inbound.len() > usize::from(self.receive_maximum) {
-            log.violation(format!("{}: {} in flight, Receive Maximum {}", self.id, self.inbound.len(), self.receive_maximum));
+            log.violation(format!(
+                "{}: {} in flight, Receive Maximum {}",
+                self.id,
+                self.inbound.len(),
+                self.receive_maximum
+            ));
         }
         if publish.qos == QoS::ExactlyOnce {
             self.taken.insert(packet_id);
@@ -536,12 +561,18 @@ impl Client {
     fn finish(&mut self, ack: &Ack<'_>, log: &mut Log) {
         let at = log.moment();
         let Some(position) = self.out.iter().position(|outgoing| outgoing.packet_id == ack.packet_id) else {
-            log.violation(format!("{}: acknowledgement of {:?}, which is not on its way", self.id, ack.packet_id));
+            log.violation(format!(
+                "{}: acknowledgement of {:?}, which is not on its way",
+                self.id, ack.packet_id
+            ));
             return;
         };
         let outgoing = self.out.remove(position);
         if ack.code.is_error() {
-            log.violation(format!("{}: message {} refused with {:?}", self.id, outgoing.publication, ack.code));
+            log.violation(format!(
+                "{}: message {} refused with {:?}",
+                self.id, outgoing.publication, ack.code
+            ));
         } else {
             log.publications[outgoing.publication].acked_at = Some(at);
         }

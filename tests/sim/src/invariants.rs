@@ -35,7 +35,8 @@ pub(crate) fn judge_retained(log: &mut Log, epoch: usize) {
     for (topic, history) in &log.retained {
         let acked = |entry: &(Option<usize>, usize)| log.publications[entry.1].acked_at.is_some();
         let last_acked = history.iter().rposition(acked);
-        let mut allowed: BTreeSet<Option<usize>> = history[last_acked.unwrap_or(0)..].iter().map(|entry| entry.0).collect();
+        let mut allowed: BTreeSet<Option<usize>> =
+            history[last_acked.unwrap_or(0)..].iter().map(|entry| entry.0).collect();
         if last_acked.is_none() {
             allowed.insert(None);
         }
@@ -75,9 +76,17 @@ impl Index {
     }
 
     /// Subscriptions of an epoch that match a topic.
-    fn matching<'a>(&'a self, log: &'a Log, epoch: usize, topic: &'a str) -> impl Iterator<Item = &'a Subscribed> {
+    fn matching<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: usize,
+        topic: &'a str,
+    ) -> impl Iterator<Item = &'a Subscribed> {
         let numbers = self.by_epoch.get(&epoch).map(Vec::as_slice).unwrap_or_default();
-        numbers.iter().map(|number| &log.subscriptions[*number]).filter(move |subscribed| subscribed.takes(topic))
+        numbers
+            .iter()
+            .map(|number| &log.subscriptions[*number])
+            .filter(move |subscribed| subscribed.takes(topic))
     }
 }
 
@@ -178,9 +187,11 @@ fn check_groups(log: &Log, index: &Index, found: &mut Vec<String>) {
     }
     for (filter, members) in groups {
         for (number, publication) in log.publications.iter().enumerate() {
-            if group_is_due(log, index, &members, publication) && !index.by_publication.contains_key(&number) {
+            if group_is_due(log, index, &members, publication) && !index.by_publication.contains_key(&number)
+            {
                 // [MQTT5-4.8.2-3]
-                found.push(format!("message {number} on {} reached no member of {filter}", publication.topic));
+                found
+                    .push(format!("message {number} on {} reached no member of {filter}", publication.topic));
             }
         }
     }
@@ -201,8 +212,9 @@ fn group_is_due(log: &Log, index: &Index, members: &[&Subscribed], publication: 
             || (publication.qos == QoS::ExactlyOnce && epoch.ended)
             || publication.payload_bytes + HEAD_BYTES > epoch.packet_bytes_max
     });
-    let also_plain =
-        members.iter().any(|member| index.matching(log, member.epoch, &publication.topic).any(|other| !other.is_shared()));
+    let also_plain = members
+        .iter()
+        .any(|member| index.matching(log, member.epoch, &publication.topic).any(|other| !other.is_shared()));
     steady && !excused && !also_plain
 }
 
@@ -216,7 +228,8 @@ fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
         if shared || publication.will.is_some() || !seen.insert((receipt.epoch, receipt.publication)) {
             continue;
         }
-        let key = (receipt.epoch, publication.publisher, publication.topic.as_str(), publication.qos, receipt.qos);
+        let key =
+            (receipt.epoch, publication.publisher, publication.topic.as_str(), publication.qos, receipt.qos);
         let before = last.insert(key, receipt.publication);
         if let Some(before) = before.filter(|before| *before > receipt.publication) {
             // [MQTT5-4.6.0-5] [MQTT311-4.6.0-6]
@@ -230,7 +243,9 @@ fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
 
 /// A Will is published exactly when it should be; client 0 watches.
 fn check_wills(log: &Log, index: &Index, found: &mut Vec<String>) {
-    let Some(watch) = log.subscriptions.iter().find(|subscribed| subscribed.filter == "will/#") else { return };
+    let Some(watch) = log.subscriptions.iter().find(|subscribed| subscribed.filter == "will/#") else {
+        return;
+    };
     for (number, publication) in log.publications.iter().enumerate() {
         let Some(fate) = publication.will else { continue };
         let count = index.by_delivery.get(&(watch.epoch, number)).map_or(0, Vec::len);

@@ -1,6 +1,5 @@
 //! `cargo sim`: runs seeds, replays one, checks determinism, releases the canary.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -77,8 +77,8 @@ impl Plan {
         let rng = &mut Rng::new(seed, "plan");
         Self {
             shard_count: [1, 1, 2, 2, 3, 4][rng.index(6)],
-            client_count: usize::try_from(rng.between(3, 12)).expect("at most 12"),
-            step_count: u32::try_from(rng.between(20, 60)).expect("at most 60"),
+            client_count: rng.count(3, 12) as usize,
+            step_count: rng.count(20, 60),
             topic_width: rng.between(1, 3),
             qos_max: [0, 1, 1, 2, 2, 2][rng.index(6)],
             v5_percent: [0, 50, 70, 100][rng.index(4)],

@@ -12,12 +12,12 @@ impl Rng {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let mut rng = Self(seed ^ salt);
-        rng.next();
+        rng.draw();
         rng
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +27,7 @@ impl Rng {
 
     /// A number below `bound`, which is above 0. The bias is far below what a test could see.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 
     /// A number in `low..=high`.
@@ -35,9 +35,14 @@ impl Rng {
         low + self.below(high - low + 1)
     }
 
+    /// A number in `low..=high` that is small enough for any count.
+    pub fn count(&mut self, low: u32, high: u32) -> u32 {
+        u32::try_from(self.between(u64::from(low), u64::from(high))).unwrap_or(high)
+    }
+
     /// An index below `len`, which is above 0.
     pub fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).expect("below len, which is a usize")
+        usize::try_from(self.below(len as u64)).unwrap_or(usize::MAX)
     }
 
     /// True `percent` times in a hundred.
@@ -55,8 +60,8 @@ mod tests {
         let mut a = Rng::new(7, "network");
         let mut b = Rng::new(7, "network");
         let mut c = Rng::new(7, "workload");
-        let first = a.next();
-        assert_eq!(first, b.next());
-        assert_ne!(first, c.next());
+        let first = a.draw();
+        assert_eq!(first, b.draw());
+        assert_ne!(first, c.draw());
     }
 }

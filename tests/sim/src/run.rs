@@ -39,8 +39,12 @@ pub fn run(seed: u64, canary: Canary) -> Outcome {
     // Long enough for the keep-alive of a vanished client to run out (1.5 × 20 s), and for all to come back after it.
     advance(&mut world, &mut workload, 100_000);
     if !workload.is_quiet() {
-        let waiting: Vec<String> =
-            workload.clients.iter().filter(|client| !client.is_quiet()).map(|client| format!("{client:?}")).collect();
+        let waiting: Vec<String> = workload
+            .clients
+            .iter()
+            .filter(|client| !client.is_quiet())
+            .map(|client| format!("{client:?}"))
+            .collect();
         world.log.violation(format!("not quiet after healing: {}", waiting.join("; ")));
     }
     let checker = workload.ask_retained(&mut world);

@@ -68,7 +68,12 @@ impl Workload {
                     self.clients[client].lost(&mut world.log);
                 }
             }
-            other => world.perform(other),
+            other @ (Item::Tick(_)
+            | Item::Timer(_)
+            | Item::Lane(..)
+            | Item::ToServer(..)
+            | Item::ServerEnd(_)
+            | Item::Arrive(..)) => world.perform(other),
         }
     }
 
@@ -164,7 +169,7 @@ impl Workload {
     }
 
     /// The watcher only stays awake.
-    fn watch(&mut self, world: &mut World) {
+    fn watch(&self, world: &mut World) {
         let link = self.clients[0].link.expect("connecting or connected");
         let bytes = self.clients[0].ping();
         if self.clients[0].state == State::Up {
@@ -208,7 +213,9 @@ impl Workload {
             }
             75..80 if features.unsubscribe => {
                 let filter = self.clients[index].filters.keys().next().cloned();
-                filter.map(|filter| self.clients[index].unsubscribe(&filter, &mut world.log)).unwrap_or_default()
+                filter
+                    .map(|filter| self.clients[index].unsubscribe(&filter, &mut world.log))
+                    .unwrap_or_default()
             }
             80..84 => {
                 let with_will = self.rng.chance(30);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use dunlin_shard::metrics::{Gauges, Metrics};
 use dunlin_shard::mesh::MeshMessage;
+use dunlin_shard::metrics::{Gauges, Metrics};
 use dunlin_shard::{
     Action, Actions, Answered, Arrival, ConnId, Control, Event, Hooks, ListenerId, Mono, Now, Peer, Setup,
     ShardCore, ShardId, Token, WallMs,
@@ -484,10 +484,17 @@ impl World {
             };
             if let Some(conn) = named {
                 if self.link_of(index, conn).is_none() {
-                    self.log.violation(format!("shard {index} names the dead connection {conn:?}: {action:?}"));
+                    self.log
+                        .violation(format!("shard {index} names the dead connection {conn:?}: {action:?}"));
                     continue;
                 }
-                if ended.contains(&conn) {
+                let moves = matches!(action, Action::Handoff { .. });
+                if ended.contains(&conn) && moves {
+                    // The end came in the tick of the handoff: it is seen again at the home, behind the bytes.
+                    let link = self.link_of(index, conn).expect("checked above");
+                    self.links[link].server_open = true;
+                    self.plan_at(self.now + NS_PER_MS, Item::ServerEnd(link));
+                } else if ended.contains(&conn) {
                     continue;
                 }
             }
@@ -562,7 +569,12 @@ fn describe(now: u64, shard: usize, input: &Input) -> String {
         Input::Arrived { conn, arrival } => {
             format!("{now} shard {shard} {conn:?} arrived with {} bytes", arrival.unread.len())
         }
-        other => format!("{now} shard {shard} {other:?}"),
+        Input::Opened { .. }
+        | Input::Sent { .. }
+        | Input::Closed { .. }
+        | Input::Mesh { .. }
+        | Input::Control(_)
+        | Input::Timer => format!("{now} shard {shard} {input:?}"),
     }
 }
 
