@@ -62,6 +62,8 @@ pub struct ShardCore {
     pub(crate) due_wills: VecDeque<DueWill>,
     /// Bytes held for clients that are not authenticated yet, beyond what each may hold.
     pub(crate) greeting_pool_bytes: usize,
+    /// Bytes held for all connections.
+    pub(crate) held_bytes: usize,
     /// Connections whose CONNECT was accepted.
     pub(crate) live_count: u64,
     pub(crate) stopping: Option<Stopping>,
@@ -105,6 +107,7 @@ impl ShardCore {
             released: VecDeque::new(),
             due_wills: VecDeque::new(),
             greeting_pool_bytes: 0,
+            held_bytes: 0,
             live_count: 0,
             stopping: None,
         }
@@ -146,6 +149,7 @@ impl ShardCore {
             sessions: self.sessions.len() as u64,
             connections: self.connections.len() as u64,
             live_connections: self.live_count,
+            held_bytes: self.held_bytes as u64,
             ..Gauges::default()
         }
     }

@@ -52,6 +52,8 @@ impl ShardCore {
         packet: &[u8],
         actions: &mut Actions,
     ) {
+        self.metrics.count_received(PacketType::Connect);
+        self.metrics.count(Counter::ClientConnect);
         self.metrics.count(Counter::ClientAuthenticate);
         let token = self.draw_token();
         let (Some(connection), Some(authenticator)) =

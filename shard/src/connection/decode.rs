@@ -42,15 +42,20 @@ enum Next {
 }
 
 impl ShardCore {
-    /// Takes all whole packets out of received bytes.
+    /// Bytes came from a peer.
     pub(crate) fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], actions: &mut Actions) {
+        self.metrics.add(Counter::BytesReceived, bytes.len() as u64);
+        self.take_bytes(conn, bytes, actions);
+    }
+
+    /// Takes all whole packets out of received bytes.
+    pub(super) fn take_bytes(&mut self, conn: ConnId, bytes: &[u8], actions: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else {
             self.metrics.count(Counter::EventsLate);
             return;
         };
         let nothing_held = connection.rare.as_ref().is_none_or(|rare| rare.held.bytes.is_empty());
         let on_hold = connection.is_on_hold();
-        self.metrics.add(Counter::BytesReceived, bytes.len() as u64);
         if on_hold {
             self.keep_aside(conn, bytes, actions);
         } else if nothing_held {
@@ -217,7 +222,10 @@ impl ShardCore {
         }
         match decoder::decode(version, first_byte, body, limits) {
             Ok(packet) => {
-                self.metrics.count_received(packet_type);
+                // A CONNECT counts at its home.
+                if packet_type != PacketType::Connect {
+                    self.metrics.count_received(packet_type);
+                }
                 self.take_packet(conn, &packet, received, actions);
             }
             Err(error) => self.refuse_bytes(conn, received.packet, error, actions),

@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use dunlin_wire::packet::{ConnAck, ConnAckProperties, Connect, Packet};
 use dunlin_wire::reason::ReasonCode;
-use dunlin_wire::types::{QoS, Version};
+use dunlin_wire::types::{PacketType, QoS, Version};
 
 use super::decode::Received;
 use super::{Refusal, State};
@@ -33,6 +33,11 @@ impl ShardCore {
             return;
         };
         connection.version = connect.version;
+        connection.problem_information = connect.properties.request_problem_information.unwrap_or(true);
+        if self.stopping.is_some() {
+            self.refuse(conn, Refusal::Stopping, actions);
+            return;
+        }
         let mqtt = self.configs.mqtt(connection.config_epoch);
         if let Err(refusal) = check(connect, mqtt) {
             self.refuse(conn, refusal, actions);
@@ -43,13 +48,11 @@ impl ShardCore {
                 self.refuse(conn, Refusal::ConnectMemory, actions);
                 return;
             };
-            self.metrics.count(Counter::ClientConnect);
             self.authenticate(conn, connect, &client_id, received.packet, actions);
             return;
         }
         let home = crate::home::shard_of_client(connect.client_id, self.shard_count);
         if home == self.shard {
-            self.metrics.count(Counter::ClientConnect);
             self.authenticate(conn, connect, connect.client_id, received.packet, actions);
         } else {
             self.hand_off(conn, home, received.to_unread(), actions);
@@ -58,7 +61,7 @@ impl ShardCore {
 
     /// Sends a connection to its home and forgets it.
     fn hand_off(&mut self, conn: ConnId, to: ShardId, unread: Vec<u8>, actions: &mut Actions) {
-        self.leave_pool(conn);
+        self.take_held(conn);
         let Some(connection) = self.connections.remove(conn) else {
             return;
         };
@@ -95,6 +98,10 @@ impl ShardCore {
         accepted: &Accepted,
         actions: &mut Actions,
     ) {
+        if self.stopping.is_some() {
+            self.refuse(conn, Refusal::Stopping, actions);
+            return;
+        }
         if connect.user_name.is_some() || connect.properties.authentication_method.is_some() {
             self.metrics.count(Counter::AuthenticationSuccess);
         }
@@ -108,11 +115,11 @@ impl ShardCore {
         let connack = start..actions.mark();
         let (session, is_resumed) = self.claim_session(client_id, connect.clean_start, actions);
         debug_assert_eq!(would_resume, is_resumed, "CONNACK told the truth");
-        self.attach(conn, connect, session, accepted, actions);
+        self.attach(conn, connect, session, accepted);
         // [MQTT5-3.2.0-1] [MQTT311-3.2.0-1]: nothing was sent to this connection before, but AUTH.
         let bytes = connack.end - connack.start;
         actions.list.push(Action::Send { conn, head: connack, payload: None });
-        self.metrics.count_sent(dunlin_wire::types::PacketType::ConnAck);
+        self.metrics.count_sent(PacketType::ConnAck);
         self.account_sent(conn, bytes);
         self.tell_connected(conn, connect, session);
         if is_resumed {
@@ -121,15 +128,7 @@ impl ShardCore {
     }
 
     /// Joins a connection and a session.
-    fn attach(
-        &mut self,
-        conn: ConnId,
-        connect: &Connect<'_>,
-        id: SessionId,
-        accepted: &Accepted,
-        actions: &mut Actions,
-    ) {
-        let _ = actions;
+    fn attach(&mut self, conn: ConnId, connect: &Connect<'_>, id: SessionId, accepted: &Accepted) {
         let keeps_user_name = self.hooks.authorizer.is_some() || self.hooks.authenticator.is_some();
         self.leave_pool(conn);
         let Some(connection) = self.connections.get_mut(conn) else {
@@ -140,7 +139,6 @@ impl ShardCore {
         connection.session = id.index;
         connection.heard_at = self.now.mono;
         connection.superuser = accepted.superuser;
-        connection.problem_information = connect.properties.request_problem_information.unwrap_or(true);
         connection.keep_alive_seconds = keep_alive_seconds(connect, mqtt);
         connection.receive_quota = if connect.version.is_v5() { mqtt.receive_maximum } else { u16::MAX };
         let early_bytes =
@@ -276,5 +274,272 @@ fn promises<'a>(connect: &Connect<'_>, mqtt: &'a Mqtt) -> ConnAckProperties<'a> 
         response_information: Some(mqtt.response_information.as_str())
             .filter(|information| wants_response_information && !information.is_empty()),
         ..ConnAckProperties::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Will, WillProperties};
+
+    use super::*;
+    use crate::testing::{Client, World, connect};
+
+    fn v5(client_id: &str) -> Connect<'_> {
+        connect(Version::V5, client_id)
+    }
+
+    fn will(qos: QoS, retain: bool, topic: &str) -> Option<Will<'_>> {
+        Some(Will { qos, retain, topic, payload: b"gone", properties: WillProperties::default() })
+    }
+
+    fn is_connected(world: &mut World, client: Client) -> bool {
+        world.send(client, &Packet::PingReq);
+        !world.is_closed(client) && world.heard(client).only() == Packet::PingResp
+    }
+
+    #[test]
+    fn every_version_is_welcome() {
+        // [MQTT5-3.1.4-5] [MQTT5-3.2.0-1] [MQTT5-3.2.0-2] [MQTT5-3.2.2-2] [MQTT311-3.1.4-4] [MQTT311-3.2.0-1]
+        // [MQTT311-3.2.2-1] [MQTT5-3.1.3-5] [MQTT311-3.1.3-5] [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let (client, heard) = world.connect(&connect(version, "Abc0123456789xyz0123456"));
+            let connack = heard.connack();
+            assert_eq!((connack.session_present, connack.code), (false, ReasonCode::Success));
+            assert!(is_connected(&mut world, client));
+        }
+    }
+
+    #[test]
+    fn the_default_promises_are_few() {
+        let mut world = World::new();
+        let heard = world.connect(&v5("c")).1;
+        let expected = ConnAckProperties {
+            receive_maximum: NonZeroU16::new(100),
+            maximum_packet_size: NonZeroU32::new(1 << 20),
+            topic_alias_maximum: Some(u16::MAX),
+            ..ConnAckProperties::default()
+        };
+        assert_eq!(heard.connack().properties, expected);
+    }
+
+    #[test]
+    fn what_is_not_offered_is_said() {
+        // [MQTT5-3.2.2-9] [MQTT5-3.1.2-28] [MQTT5-3.2.2-22]
+        let mut world = World::with(Mqtt {
+            receive_maximum: u16::MAX,
+            max_qos_allowed: QoS::AtLeastOnce,
+            retain_available: false,
+            wildcard_subscription: false,
+            shared_subscription: false,
+            max_topic_alias: 0,
+            server_keepalive: Some(77),
+            max_session_expiry_interval: Some(60),
+            response_information: "answers/".into(),
+            ..Mqtt::default()
+        });
+        let mut asking = v5("c");
+        asking.properties.request_response_information = Some(true);
+        asking.properties.session_expiry_interval = Some(100);
+        let heard = world.connect(&asking).1;
+        let expected = ConnAckProperties {
+            session_expiry_interval: Some(60),
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(false),
+            maximum_packet_size: NonZeroU32::new(1 << 20),
+            wildcard_subscription_available: Some(false),
+            shared_subscription_available: Some(false),
+            server_keep_alive: Some(77),
+            response_information: Some("answers/"),
+            ..ConnAckProperties::default()
+        };
+        assert_eq!(heard.connack().properties, expected);
+        let heard = world.connect(&v5("not asking")).1;
+        assert_eq!(heard.connack().properties.response_information, None);
+    }
+
+    #[test]
+    fn a_second_connect_ends_the_connection() {
+        // [MQTT5-3.1.0-2] [MQTT311-3.1.0-2]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let client = world.join(version, "c");
+            world.send(client, &Packet::Connect(connect(version, "c")));
+            assert!(world.is_closed(client));
+            let heard = world.heard(client);
+            if version.is_v5() {
+                assert!(matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::ProtocolError));
+            } else {
+                assert!(heard.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_connect_is_not_answered() {
+        // [MQTT5-3.1.0-1] [MQTT311-3.1.0-1]
+        for first in
+            [&b"\xC0\x00"[..], b"\xC0", b"GET / HTTP/1.1\r\n", b"\x30\xFF", b"\xE0\x00", b"\x20\x02\x00\x00"]
+        {
+            let mut world = World::new();
+            let client = world.open();
+            world.raw(client, first);
+            assert!(world.is_closed(client) && world.heard(client).is_empty(), "{first:?}");
+            assert_eq!(world.core().metrics().get(Counter::RefusedNotConnect), 1);
+        }
+    }
+
+    #[test]
+    fn unknown_versions_are_answered_in_the_nearest_one() {
+        // [MQTT5-3.1.2-2] [MQTT311-3.1.2-2] [MQTT5-3.1.2-1] [MQTT311-3.1.2-1] [MQTT5-3.2.2-7] [MQTT311-3.2.2-5]
+        for (bytes, answer) in [
+            (&b"\x10\x0C\x00\x04MQTT\x06\x02\x00\x00\x00\x00"[..], &b"\x20"[..]),
+            (b"\x10\x0C\x00\x04MQTT\x02\x02\x00\x00\x00\x00", b"\x20\x02\x00\x01"),
+            (b"\x10\x0E\x00\x06MQIsdp\x07\x02\x00\x00\x00\x00", b"\x20\x02\x00\x01"),
+            (b"\x10\x0C\x00\x04MQTX\x04\x02\x00\x00\x00\x00", b""),
+        ] {
+            let mut world = World::new();
+            let client = world.open();
+            world.raw(client, bytes);
+            assert!(world.is_closed(client));
+            let heard = world.heard(client);
+            assert!(heard.bytes().starts_with(answer) && heard.is_empty() == answer.is_empty(), "{heard:?}");
+            assert_eq!(world.core().metrics().get(Counter::RefusedUnsupportedVersion), 1);
+        }
+        let mut world = World::new();
+        let client = world.open();
+        world.raw(client, b"\x10\x0D\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x00");
+        assert_eq!(world.heard(client).bytes()[3], ReasonCode::UnsupportedProtocolVersion.as_u8());
+    }
+
+    #[test]
+    fn a_broken_connect_is_closed_and_5_0_hears_why() {
+        // [MQTT5-3.1.4-1] [MQTT311-3.1.4-1] [MQTT5-3.1.2-3] [MQTT311-3.1.2-3] [MQTT5-3.2.2-6] [MQTT311-3.2.2-4]
+        let mut world = World::new();
+        let client = world.open();
+        world.raw(client, b"\x10\x0D\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x00");
+        assert!(world.is_closed(client));
+        let mut heard = world.heard(client);
+        heard.read_as(Version::V5);
+        let connack = heard.connack();
+        assert_eq!((connack.code, connack.session_present), (ReasonCode::MalformedPacket, false));
+        assert_eq!(connack.properties.reason_string, Some("connect_flag_reserved"));
+        let client = world.open();
+        world.raw(client, b"\x10\x0C\x00\x04MQTT\x04\x03\x00\x00\x00\x00");
+        assert!(world.is_closed(client) && world.heard(client).is_empty());
+    }
+
+    #[test]
+    fn an_empty_client_id_gets_a_new_one() {
+        // [MQTT5-3.1.3-6] [MQTT5-3.1.3-7] [MQTT5-3.2.2-16] [MQTT311-3.1.3-6] [MQTT311-3.1.3-7] [MQTT311-3.1.3-8]
+        // [MQTT5-3.1.3-8] [MQTT311-3.1.3-9]
+        let mut world = World::of_cores(Mqtt::default(), (0..5).map(|_| Default::default()).collect());
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            let (client, heard) = world.connect(&v5(""));
+            let assigned = heard.connack().properties.assigned_client_identifier.unwrap().to_owned();
+            assert_eq!(world.shard_of(client), ShardId(0), "it was given an id whose home is here");
+            assert!(world.cores[0].sessions.find(&assigned).is_some());
+            assert!(!seen.contains(&assigned));
+            seen.push(assigned);
+        }
+        assert!(!world.connect(&connect(Version::V311, "")).1.connack().code.is_error());
+        for version in [Version::V31, Version::V311] {
+            let mut nameless = connect(version, "");
+            nameless.clean_start = version == Version::V31;
+            let (client, heard) = world.connect(&nameless);
+            assert_eq!(heard.connack().code, ReasonCode::ClientIdentifierNotValid);
+            assert!(world.is_closed(client));
+        }
+    }
+
+    #[test]
+    fn a_will_beyond_the_promises_is_refused() {
+        // [MQTT5-3.2.2-12] [MQTT5-3.2.2-13] [MQTT5-3.1.4-2] [MQTT311-3.1.4-3]
+        let mqtt = || Mqtt { max_qos_allowed: QoS::AtLeastOnce, retain_available: false, ..Mqtt::default() };
+        for (qos, retain, topic, code) in [
+            (QoS::ExactlyOnce, false, "w", ReasonCode::QoSNotSupported),
+            (QoS::AtMostOnce, true, "w", ReasonCode::RetainNotSupported),
+            (QoS::AtMostOnce, false, "$SYS/brokers", ReasonCode::TopicNameInvalid),
+        ] {
+            for version in Version::ALL {
+                let mut world = World::with(mqtt());
+                let mut leaving = connect(version, "c");
+                leaving.will = will(qos, retain, topic);
+                let (client, heard) = world.connect(&leaving);
+                let expected = if version.is_v5() { code } else { ReasonCode::NotAuthorized };
+                assert_eq!(heard.connack().code, expected);
+                assert!(world.is_closed(client));
+                assert_eq!(world.core().metrics().get(Counter::WillPublished), 0);
+            }
+        }
+        let mut world = World::with(mqtt());
+        let mut modest = v5("c");
+        modest.will = will(QoS::AtLeastOnce, false, "w");
+        assert!(!world.connect(&modest).1.connack().code.is_error());
+    }
+
+    #[test]
+    fn a_client_that_takes_no_connack_gets_none() {
+        // [MQTT5-3.1.2-24]
+        let mut world = World::new();
+        let mut tiny = v5("c");
+        tiny.properties.maximum_packet_size = NonZeroU32::new(4);
+        let (client, heard) = world.connect(&tiny);
+        assert!(heard.is_empty() && world.is_closed(client));
+        assert_eq!(world.core().metrics().get(Counter::RefusedAnswerTooLarge), 1);
+        assert_eq!(world.core().gauges().sessions, 0);
+    }
+
+    #[test]
+    fn session_present_tells_whether_one_was_kept() {
+        // [MQTT5-3.1.2-4] [MQTT5-3.1.2-5] [MQTT5-3.1.2-6] [MQTT5-3.1.4-4] [MQTT5-3.2.2-2] [MQTT5-3.2.2-3]
+        // [MQTT311-3.1.2-4] [MQTT311-3.1.2-5] [MQTT311-3.1.2-6] [MQTT311-3.2.2-1] [MQTT311-3.2.2-2] [MQTT311-3.2.2-3]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let mut present = |clean_start| {
+                let mut keeping = connect(version, "c");
+                keeping.clean_start = clean_start;
+                if version.is_v5() {
+                    keeping.properties.session_expiry_interval = Some(100);
+                }
+                let (client, heard) = world.connect(&keeping);
+                world.drop_client(client);
+                heard.connack().session_present
+            };
+            let has_flag = version != Version::V31;
+            assert!(!present(false), "there was none");
+            assert_eq!(present(false), has_flag, "it was kept");
+            assert!(!present(true), "it was discarded");
+            // In 3.x a clean session is not kept; in 5.0 it is if its expiry says so.
+            assert_eq!(present(false), version.is_v5());
+        }
+    }
+
+    #[test]
+    fn connections_come_home_whatever_the_chunks() {
+        let mut world = World::of_cores(Mqtt::default(), (0..4).map(|_| Default::default()).collect());
+        for n in 0..40 {
+            let client_id = format!("client-{n}");
+            let home = crate::home::shard_of_client(&client_id, 4);
+            let mut bytes = Vec::new();
+            Packet::Connect(v5(&client_id)).encode(Version::V5, &mut bytes).unwrap();
+            Packet::PingReq.encode(Version::V5, &mut bytes).unwrap();
+            let client = world.open_at(ShardId(n % 4));
+            let chunk = usize::from(n) % 7 + 1;
+            for part in bytes.chunks(chunk) {
+                world.raw(client, part);
+            }
+            assert_eq!(world.shard_of(client), home);
+            let mut heard = world.heard(client);
+            heard.read_as(Version::V5);
+            let packets = heard.packets();
+            assert_eq!(packets.len(), 2, "{packets:?}");
+            assert_eq!(packets[1], Packet::PingResp);
+        }
+        let sum = |counter| world.cores.iter().map(|core| core.metrics().get(counter)).sum::<u64>();
+        assert_eq!(sum(Counter::ConnectReceived), 40, "a CONNECT counts once");
+        assert_eq!(sum(Counter::ConnectionsHandedOff), sum(Counter::ConnectionsArrived));
+        assert_eq!(world.cores.iter().map(|core| core.gauges().connections).sum::<u64>(), 40);
     }
 }

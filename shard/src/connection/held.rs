@@ -104,6 +104,7 @@ impl ShardCore {
             Ok(pooled_bytes) => {
                 if let Some(connection) = self.connections.get_mut(conn) {
                     let held = &mut connection.rare_mut().held;
+                    self.held_bytes += bytes.len();
                     self.greeting_pool_bytes += pooled_bytes - held.pooled_bytes;
                     held.pooled_bytes = pooled_bytes;
                     held.bytes.extend_from_slice(bytes);
@@ -149,6 +150,7 @@ impl ShardCore {
             return Vec::new();
         };
         let held = std::mem::take(&mut rare.held);
+        self.held_bytes -= held.bytes.len();
         self.greeting_pool_bytes -= held.pooled_bytes;
         connection.shed_rare();
         held.bytes
@@ -162,6 +164,7 @@ impl ShardCore {
         match self.check_room(conn, bytes.len()) {
             Ok(pooled_bytes) => {
                 if let Some(connection) = self.connections.get_mut(conn) {
+                    self.held_bytes += bytes.len();
                     self.greeting_pool_bytes += pooled_bytes;
                     connection.rare_mut().held = Held { bytes, pooled_bytes };
                 }
@@ -170,7 +173,7 @@ impl ShardCore {
         }
     }
 
-    /// What a connection held no longer counts against the pool: it is connected, or gone.
+    /// What a connection holds no longer counts against the pool: it is connected.
     pub(super) fn leave_pool(&mut self, conn: ConnId) {
         if let Some(rare) = self.connections.get_mut(conn).and_then(|connection| connection.rare.as_mut()) {
             self.greeting_pool_bytes -= std::mem::take(&mut rare.held.pooled_bytes);

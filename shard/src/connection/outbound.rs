@@ -1,6 +1,6 @@
 //! What leaves a connection: packets into the arena, and the end of the connection.
 
-use dunlin_wire::packet::{ConnAck, Disconnect, Packet};
+use dunlin_wire::packet::{ConnAck, ConnAckProperties, Disconnect, DisconnectProperties, Packet};
 use dunlin_wire::reason::ReasonCode;
 
 use super::held::Hold;
@@ -174,6 +174,8 @@ impl ShardCore {
         };
         self.metrics.count(refusal.counter());
         self.metrics.count_ended(refusal.reason());
+        // A client that asked for no problem information gets none (§MQTT5 3.1.2.11.7).
+        let reason_string = connection.problem_information.then(|| refusal.text());
         match farewell {
             Farewell::Silence => {}
             Farewell::ConnAck(code) => {
@@ -182,15 +184,14 @@ impl ShardCore {
                     self.metrics.count(Counter::ConnackAuthError);
                 }
                 // [MQTT5-3.2.2-6] [MQTT311-3.2.2-4]: Session Present is 0.
-                self.send_packet(conn, &Packet::ConnAck(ConnAck { code, ..ConnAck::default() }), actions);
+                let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+                let connack = ConnAck { session_present: false, code, properties };
+                self.send_packet(conn, &Packet::ConnAck(connack), actions);
             }
             // [MQTT5-3.14.2-2]: without a Session Expiry Interval.
             Farewell::Disconnect(code) => {
-                self.send_packet(
-                    conn,
-                    &Packet::Disconnect(Disconnect { code, ..Disconnect::default() }),
-                    actions,
-                );
+                let properties = DisconnectProperties { reason_string, ..DisconnectProperties::default() };
+                self.send_packet(conn, &Packet::Disconnect(Disconnect { code, properties }), actions);
             }
         }
         self.begin_closing(conn, Ending::Refused(refusal));
@@ -218,7 +219,7 @@ impl ShardCore {
 
     /// Forgets a connection that is closing, and lets its session go on without it or end.
     pub(crate) fn finish_closing(&mut self, conn: ConnId, ending: Ending, actions: &mut Actions) {
-        self.leave_pool(conn);
+        self.take_held(conn);
         let Some(connection) = self.connections.remove(conn) else {
             return;
         };

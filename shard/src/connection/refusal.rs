@@ -72,6 +72,30 @@ impl Refusal {
         }
     }
 
+    /// What it was, in words for the people at the other end: the Reason String of 5.0. A constant, never a value of theirs.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Malformed(cause) => cause.name(),
+            Self::NotConnect => "the first packet is not CONNECT",
+            Self::SecondConnect => "second CONNECT",
+            Self::NotTaken(packet) => packet.name(),
+            Self::ConnectTimeout => "no CONNECT in time",
+            Self::ConnectMemory => "too many clients connect at once",
+            Self::HeldBytes => "too many bytes while packets wait",
+            Self::ClientId => "client identifier not allowed",
+            Self::Will(_) => "the Will is not allowed here",
+            Self::Authentication(_) => "authentication refused",
+            Self::AuthenticationMethod => "authentication method not known or changed",
+            Self::AnswerTooLarge => "an answer is larger than Maximum Packet Size",
+            Self::SessionExpiry => "Session Expiry Interval was 0 in CONNECT",
+            Self::KeepAlive => "silent for longer than Keep Alive allows",
+            Self::TakenOver => "the same client identifier connected again",
+            Self::Kicked => "ended by an administrator",
+            Self::Stopping => "the server stops",
+            Self::Protocol(code) => code.name(),
+        }
+    }
+
     /// Where it is counted.
     pub(crate) const fn counter(self) -> Counter {
         match self {

@@ -31,7 +31,7 @@ impl ShardCore {
         self.metrics.count(Counter::ConnectionsArrived);
         self.begin_connection(conn, arrival.peer, arrival.listener, arrival.opened_at, actions);
         if !arrival.unread.is_empty() {
-            self.on_bytes(conn, &arrival.unread, actions);
+            self.take_bytes(conn, &arrival.unread, actions);
         }
     }
 

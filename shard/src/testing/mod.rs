@@ -98,6 +98,16 @@ impl Heard {
         }
     }
 
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads the bytes as another version's, for a test that wrote its CONNECT by hand.
+    pub(crate) const fn read_as(&mut self, version: Version) {
+        self.version = version;
+    }
+
     /// Whether nothing was received.
     pub(crate) const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
