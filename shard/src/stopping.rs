@@ -81,3 +81,69 @@ impl ShardCore {
         self.deadlines.arm(Mono(at.0 + 1), Due::Stop);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Connect, Packet, Will, WillProperties};
+    use dunlin_wire::reason::ReasonCode;
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::config::Mqtt;
+    use crate::control::Control;
+    use crate::ids::ShardId;
+    use crate::metrics::Counter;
+    use crate::testing::{World, connect};
+
+    #[test]
+    fn everybody_hears_that_the_server_stops() {
+        // [MQTT5-3.1.2-8] [MQTT5-3.14.4-2] [MQTT5-3.1.4-6]
+        let mut world = World::new();
+        let properties = WillProperties { will_delay_interval: Some(500), ..WillProperties::default() };
+        let will = Some(Will { topic: "w", properties, ..Will::default() });
+        let clients: Vec<_> = (0..2_500)
+            .map(|n| {
+                let client_id = format!("c{n}");
+                let version = if n % 2 == 0 { Version::V5 } else { Version::V311 };
+                let mut keeping = Connect { will: will.filter(|_| n == 0), ..connect(version, &client_id) };
+                keeping.clean_start = false;
+                world.connect(&keeping).0
+            })
+            .collect();
+        let greeting = world.open();
+        world.control(Control::Stop);
+        world.control(Control::Stop);
+        let late = world.open();
+        assert!(world.is_closed(late));
+        world.send(greeting, &Packet::Connect(connect(Version::V5, "late")));
+        assert_eq!(world.heard(greeting).connack().code, ReasonCode::ServerUnavailable);
+        world.advance_ms(200);
+        assert_eq!(world.stopped, [ShardId(0)]);
+        for (n, client) in clients.iter().enumerate() {
+            assert!(world.is_closed(*client));
+            let heard = world.heard(*client);
+            if n % 2 == 0 {
+                assert!(
+                    matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::ServerShuttingDown)
+                );
+            } else {
+                assert!(heard.is_empty());
+            }
+        }
+        assert_eq!(world.core().metrics().get(Counter::WillPublished), 1, "its delay ends with the process");
+        assert_eq!(world.core().gauges().connections, 0);
+    }
+
+    #[test]
+    fn all_shards_stop_within_the_linger() {
+        let mut world = World::of_cores(Mqtt::default(), vec![Default::default(), Default::default()]);
+        world.join(Version::V5, "c");
+        for shard in [ShardId(0), ShardId(1)] {
+            world.handle(shard, crate::Event::Control(Control::Stop));
+        }
+        world.advance_ms(STOP_WILL_LINGER_MS / 2);
+        assert!(world.stopped.is_empty());
+        world.advance_ms(STOP_WILL_LINGER_MS);
+        assert_eq!(world.stopped.len(), 2);
+    }
+}

@@ -330,3 +330,254 @@ impl ShardCore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mqtt;
+    use crate::hooks::HookOutcome;
+    use crate::testing::mechanism::Script;
+    use crate::testing::{Client, World, connect};
+    use dunlin_wire::types::Version;
+
+    fn named(method: &str) -> Connect<'_> {
+        let mut naming = connect(Version::V5, "c");
+        naming.properties.authentication_method = Some(method);
+        naming.properties.authentication_data = Some(b"first");
+        naming
+    }
+
+    fn step(code: ReasonCode, method: &'static str, data: &'static [u8]) -> Packet<'static> {
+        let properties = AuthProperties {
+            authentication_method: Some(method),
+            authentication_data: Some(data),
+            ..AuthProperties::default()
+        };
+        Packet::Auth(Auth { code, properties })
+    }
+
+    fn challenge(data: &[u8]) -> Answer<AuthOutcome> {
+        Answer::Now(AuthOutcome::Continue { data: data.into() })
+    }
+
+    fn success(data: &[u8]) -> AuthOutcome {
+        AuthOutcome::Accept(Accepted { superuser: false, data: Some(data.into()) })
+    }
+
+    fn scripted() -> (Script, World) {
+        let (script, hooks) = Script::new(false);
+        (script, World::with_hooks(Mqtt::default(), hooks))
+    }
+
+    fn disconnected_with(world: &mut World, client: Client, code: ReasonCode) {
+        assert!(world.is_closed(client));
+        assert!(matches!(world.heard(client).only(), Packet::Disconnect(d) if d.code == code));
+    }
+
+    #[test]
+    fn without_an_authenticator_no_method_is_known() {
+        // [MQTT5-4.12.0-1]
+        let mut world = World::new();
+        let (client, heard) = world.connect(&named("SCRAM"));
+        assert_eq!(heard.connack().code, ReasonCode::BadAuthenticationMethod);
+        assert!(world.is_closed(client));
+    }
+
+    #[test]
+    fn a_refused_client_hears_why_in_its_version() {
+        // [MQTT5-3.1.4-2] [MQTT311-3.1.4-3] [MQTT5-3.1.4-6] [MQTT311-3.1.4-5] [MQTT5-4.12.0-4] [MQTT311-3.2.2-6]
+        for (version, code, expected) in [
+            (Version::V5, ReasonCode::Banned, Some(ReasonCode::Banned)),
+            (Version::V311, ReasonCode::BadUserNameOrPassword, Some(ReasonCode::BadUserNameOrPassword)),
+            (Version::V31, ReasonCode::Banned, Some(ReasonCode::NotAuthorized)),
+            (Version::V311, ReasonCode::UnspecifiedError, None),
+            (Version::V5, ReasonCode::Success, Some(ReasonCode::NotAuthorized)),
+        ] {
+            let (script, mut world) = scripted();
+            script.auth(Answer::Now(AuthOutcome::Refuse(code)));
+            let client = world.open();
+            let mut bytes = Vec::new();
+            Packet::Connect(connect(version, "c")).encode(version, &mut bytes).unwrap();
+            Packet::PingReq.encode(version, &mut bytes).unwrap();
+            world.raw(client, &bytes);
+            assert!(world.is_closed(client));
+            let mut heard = world.heard(client);
+            heard.read_as(version);
+            match expected {
+                Some(code) => assert_eq!(heard.connack().code, code),
+                None => assert!(heard.is_empty()),
+            }
+            assert_eq!(script.log().iter().filter(|line| line.starts_with("connected")).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_late_answer_lets_the_client_in_with_all_that_it_asked_for() {
+        let (script, mut world) = scripted();
+        script.auth(Answer::Pending);
+        let client = world.open();
+        let mut named = connect(Version::V5, "");
+        named.user_name = Some("ann");
+        named.keep_alive_seconds = 9;
+        world.send(client, &Packet::Connect(named));
+        assert!(world.is_paused(client));
+        world.hook_done(script.token(), HookOutcome::Auth(success(b"not for a client without method")));
+        let heard = world.heard(client);
+        let properties = heard.connack().properties;
+        let assigned = properties.assigned_client_identifier.unwrap();
+        assert_eq!((properties.authentication_method, properties.authentication_data), (None, None));
+        let log = script.log();
+        assert_eq!(log[0], format!("begin {assigned} Some(\"ann\") None None"));
+        assert_eq!(log[1], format!("connected {assigned} clean_start=true keep_alive=9"));
+        assert!(!world.is_paused(client));
+    }
+
+    #[test]
+    fn a_client_that_goes_before_the_answer_is_forgotten() {
+        let (script, mut world) = scripted();
+        script.auth(Answer::Pending);
+        let client = world.open();
+        world.send(client, &Packet::Connect(connect(Version::V5, "c")));
+        let token = script.token();
+        world.drop_client(client);
+        assert_eq!(script.log().last(), Some(&format!("forget {}", token.0)));
+        world.hook_done(token, HookOutcome::Auth(success(b"")));
+        assert_eq!(world.core().metrics().get(Counter::EventsLate), 1);
+        assert_eq!(world.core().gauges().sessions, 0);
+    }
+
+    #[test]
+    fn an_authenticator_that_never_answers_runs_into_the_time_limit() {
+        let (script, mut world) = scripted();
+        script.auth(Answer::Pending);
+        let client = world.open();
+        world.send(client, &Packet::Connect(connect(Version::V5, "c")));
+        world.advance(16);
+        assert!(world.is_closed(client));
+        assert!(script.log().last().unwrap().starts_with("forget"));
+        assert!(world.core().questions.is_empty());
+    }
+
+    #[test]
+    fn an_exchange_goes_on_until_the_authenticator_is_content() {
+        // [MQTT5-4.12.0-2] [MQTT5-4.12.0-3] [MQTT5-4.12.0-5] [MQTT5-3.15.2-1]
+        let (script, mut world) = scripted();
+        script.auth(challenge(b"one"));
+        script.auth(Answer::Pending);
+        script.auth(Answer::Now(success(b"last")));
+        let (client, heard) = world.connect(&named("SCRAM"));
+        assert_eq!(heard.only(), step(ReasonCode::ContinueAuthentication, "SCRAM", b"one"));
+        world.send(client, &step(ReasonCode::ContinueAuthentication, "SCRAM", b"two"));
+        assert!(world.is_paused(client));
+        world.hook_done(
+            script.token(),
+            HookOutcome::Auth(AuthOutcome::Continue { data: b"three"[..].into() }),
+        );
+        assert!(!world.is_paused(client));
+        assert_eq!(world.heard(client).only(), step(ReasonCode::ContinueAuthentication, "SCRAM", b"three"));
+        world.send(client, &step(ReasonCode::ContinueAuthentication, "SCRAM", b"four"));
+        let heard = world.heard(client);
+        let properties = heard.connack().properties;
+        assert_eq!(properties.authentication_method, Some("SCRAM"));
+        assert_eq!(properties.authentication_data, Some(&b"last"[..]));
+        let log = script.log();
+        assert_eq!(log[0], "begin c None Some(\"SCRAM\") Some(\"first\")");
+        assert_eq!(log[1], "proceed c Some(\"two\")");
+        assert_eq!(log[2], "proceed c Some(\"four\")");
+    }
+
+    #[test]
+    fn during_an_exchange_only_auth_and_disconnect_are_taken() {
+        // [MQTT5-3.1.2-30] [MQTT5-4.13.1-1] [MQTT5-3.14.0-1]
+        for (packet, code) in [
+            (Packet::PingReq, Some(ReasonCode::ProtocolError)),
+            (
+                step(ReasonCode::ContinueAuthentication, "OTHER", b""),
+                Some(ReasonCode::BadAuthenticationMethod),
+            ),
+            (step(ReasonCode::ReAuthenticate, "SCRAM", b""), Some(ReasonCode::ProtocolError)),
+            (Packet::Disconnect(Default::default()), None),
+        ] {
+            let (script, mut world) = scripted();
+            script.auth(challenge(b"one"));
+            let (client, _) = world.connect(&named("SCRAM"));
+            world.send(client, &packet);
+            assert!(world.is_closed(client));
+            let heard = world.heard(client);
+            match code {
+                Some(code) => assert_eq!(heard.connack().code, code, "{packet:?}"),
+                None => assert!(heard.is_empty()),
+            }
+            assert!(script.log().last().unwrap().starts_with("forget"));
+        }
+    }
+
+    #[test]
+    fn a_client_without_a_method_gets_no_auth_and_sends_none() {
+        // [MQTT5-4.12.0-6] [MQTT5-4.12.0-7]
+        let (script, mut world) = scripted();
+        script.auth(challenge(b"one"));
+        let (client, heard) = world.connect(&connect(Version::V5, "c"));
+        assert_eq!(heard.connack().code, ReasonCode::NotAuthorized);
+        assert!(world.is_closed(client));
+        let client = world.join(Version::V5, "c");
+        world.send(client, &step(ReasonCode::ReAuthenticate, "SCRAM", b""));
+        disconnected_with(&mut world, client, ReasonCode::ProtocolError);
+    }
+
+    #[test]
+    fn a_connected_client_authenticates_again() {
+        // [MQTT5-4.12.1-1] [MQTT5-4.12.1-2]
+        let (script, mut world) = scripted();
+        script.auth(Answer::Now(success(b"welcome")));
+        script.auth(challenge(b"again"));
+        script.auth(Answer::Pending);
+        let (client, heard) = world.connect(&named("SCRAM"));
+        assert!(!heard.connack().code.is_error());
+        world.send(client, &step(ReasonCode::ReAuthenticate, "SCRAM", b"re"));
+        assert_eq!(world.heard(client).only(), step(ReasonCode::ContinueAuthentication, "SCRAM", b"again"));
+        world.send(client, &step(ReasonCode::ContinueAuthentication, "SCRAM", b"answer"));
+        // Other packets go on meanwhile.
+        world.send(client, &Packet::PingReq);
+        assert_eq!(world.heard(client).only(), Packet::PingResp);
+        assert!(!world.is_paused(client));
+        world.hook_done(script.token(), HookOutcome::Auth(success(b"done")));
+        assert_eq!(world.heard(client).only(), step(ReasonCode::Success, "SCRAM", b"done"));
+        script.auth(Answer::Now(AuthOutcome::Refuse(ReasonCode::NotAuthorized)));
+        world.send(client, &step(ReasonCode::ReAuthenticate, "SCRAM", b"re"));
+        disconnected_with(&mut world, client, ReasonCode::NotAuthorized);
+        assert_eq!(script.log().last().unwrap(), "ended c");
+    }
+
+    #[test]
+    fn steps_out_of_turn_end_the_connection() {
+        for (packet, code) in [
+            (step(ReasonCode::ContinueAuthentication, "SCRAM", b""), ReasonCode::ProtocolError),
+            (step(ReasonCode::ReAuthenticate, "PLAIN", b""), ReasonCode::BadAuthenticationMethod),
+        ] {
+            let (_script, mut world) = scripted();
+            let (client, _) = world.connect(&named("SCRAM"));
+            world.send(client, &packet);
+            disconnected_with(&mut world, client, code);
+        }
+        let (script, mut world) = scripted();
+        let (client, _) = world.connect(&named("SCRAM"));
+        world.heard(client);
+        script.auth(Answer::Pending);
+        world.send(client, &step(ReasonCode::ReAuthenticate, "SCRAM", b""));
+        world.send(client, &step(ReasonCode::ReAuthenticate, "SCRAM", b""));
+        disconnected_with(&mut world, client, ReasonCode::ProtocolError);
+        assert!(world.core().questions.is_empty());
+    }
+
+    #[test]
+    fn a_challenge_that_the_client_cannot_take_ends_the_connection() {
+        // [MQTT5-3.1.2-24]
+        let (script, mut world) = scripted();
+        script.auth(challenge(&[0; 100]));
+        let mut small = named("SCRAM");
+        small.properties.maximum_packet_size = std::num::NonZeroU32::new(50);
+        let (client, heard) = world.connect(&small);
+        assert!(heard.is_empty() && world.is_closed(client));
+    }
+}

@@ -180,3 +180,185 @@ impl ShardCore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Connect, Packet, Will};
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::hooks::{Accepted, Answer, AuthOutcome, HookOutcome};
+    use crate::limits::CONNECT_BYTES_MAX;
+    use crate::metrics::Counter;
+    use crate::testing::mechanism::Script;
+    use crate::testing::{World, connect};
+
+    fn encoded(packet: &Packet<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        packet.encode(Version::V5, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn large_connect(payload: &[u8]) -> Vec<u8> {
+        let will = Will { topic: "w", payload, ..Will::default() };
+        encoded(&Packet::Connect(Connect { will: Some(will), ..connect(Version::V5, "c") }))
+    }
+
+    #[test]
+    fn the_same_packets_come_out_of_any_chunks() {
+        let mut bytes = large_connect(&[b'x'; 300]);
+        for _ in 0..3 {
+            bytes.extend(encoded(&Packet::PingReq));
+        }
+        for chunk in [1, 2, 3, 7, 100, 299, bytes.len()] {
+            let mut world = World::new();
+            let client = world.open();
+            for part in bytes.chunks(chunk) {
+                world.raw(client, part);
+            }
+            let mut heard = world.heard(client);
+            heard.read_as(Version::V5);
+            assert_eq!(heard.packets().len(), 4, "chunks of {chunk}");
+            assert_eq!(world.core().held_bytes, 0);
+            let connection = world.conn(client);
+            assert!(world.core().connections.get(connection).unwrap().rare.is_none(), "nothing rare is left");
+        }
+    }
+
+    #[test]
+    fn only_what_arrived_is_held() {
+        // A CONNECT that announces 300 KB and sends 9 bytes.
+        let mut world = World::new();
+        let client = world.open();
+        world.raw(client, b"\x10\x80\xA0\x12\x00\x04MQT");
+        assert!(!world.is_closed(client));
+        let conn = world.conn(client);
+        let held = &world.core().connections.get(conn).unwrap().rare.as_ref().unwrap().held;
+        assert_eq!(held.bytes.len(), 9);
+        assert!(held.bytes.capacity() <= 64);
+        assert_eq!(world.core().gauges().held_bytes, 9);
+        world.drop_client(client);
+        assert_eq!(world.core().gauges().held_bytes, 0);
+    }
+
+    #[test]
+    fn a_connect_above_the_limit_is_refused_before_it_is_waited_for() {
+        let mut world = World::new();
+        let client = world.open();
+        let too_long = CONNECT_BYTES_MAX;
+        let length = [too_long & 0x7F | 0x80, too_long >> 7 & 0x7F | 0x80, too_long >> 14];
+        let mut bytes = vec![0x10];
+        bytes.extend(length.map(|byte| u8::try_from(byte).unwrap()));
+        world.raw(client, &bytes);
+        assert!(world.is_closed(client));
+        assert_eq!(world.core().metrics().get(Counter::RefusedMalformed), 1);
+    }
+
+    #[test]
+    fn large_connects_share_a_pool() {
+        let bytes = large_connect(&[b'x'; 60_000]);
+        let part = &bytes[..bytes.len() - 1];
+        let mut world = World::new();
+        let fit = GREETING_POOL_BYTES / (part.len() - GREETING_BYTES);
+        let clients: Vec<_> = (0..=fit).map(|_| world.open()).collect();
+        for client in &clients {
+            world.raw(*client, part);
+        }
+        assert_eq!(clients.iter().filter(|client| world.is_closed(**client)).count(), 1);
+        assert_eq!(world.core().metrics().get(Counter::RefusedConnectMemory), 1);
+        // Those that fit go on, and what they held is given back.
+        world.raw(clients[0], &bytes[bytes.len() - 1..]);
+        let mut heard = world.heard(clients[0]);
+        heard.read_as(Version::V5);
+        assert!(!heard.connack().code.is_error());
+        for client in clients {
+            world.drop_client(client);
+        }
+        assert_eq!((world.core().greeting_pool_bytes, world.core().held_bytes), (0, 0));
+    }
+
+    #[test]
+    fn packets_wait_in_order_while_a_hook_thinks() {
+        let (script, hooks) = Script::new(false);
+        script.auth(Answer::Pending);
+        let mut world = World::with_hooks(crate::config::Mqtt::default(), hooks);
+        let client = world.open();
+        let mut bytes = encoded(&Packet::Connect(connect(Version::V5, "c")));
+        bytes.extend(encoded(&Packet::PingReq));
+        bytes.push(0xC0);
+        world.raw(client, &bytes);
+        assert!(world.is_paused(client) && world.heard(client).is_empty());
+        world.raw(client, &[0x00, 0xC0, 0x00, 0xC0]);
+        assert!(world.heard(client).is_empty());
+        world.hook_done(script.token(), HookOutcome::Auth(AuthOutcome::Accept(Accepted::default())));
+        let mut heard = world.heard(client);
+        heard.read_as(Version::V5);
+        let packets = heard.packets();
+        assert!(matches!(packets[0], Packet::ConnAck(_)));
+        assert_eq!(packets[1..], [Packet::PingResp; 3]);
+        assert!(!world.is_paused(client));
+        world.raw(client, &[0x00]);
+        assert_eq!(world.heard(client).bytes(), [0xD0, 0x00]);
+        assert_eq!(world.core().held_bytes, 0);
+    }
+
+    #[test]
+    fn a_flood_while_packets_wait_ends_the_connection() {
+        let mut world = World::with(crate::config::Mqtt { max_packet_size: 1_000, ..Default::default() });
+        let client = world.join(Version::V5, "c");
+        let conn = world.conn(client);
+        let mut actions = Actions::default();
+        world.core().hold(conn, Hold::Lane, &mut actions);
+        assert!(matches!(actions.list[..], [Action::PauseRead { .. }]));
+        let room = 1_000 + HELD_BYTES;
+        world.raw(client, &vec![0xC0; room]);
+        assert!(!world.is_closed(client));
+        world.raw(client, &[0x00]);
+        assert!(world.is_closed(client));
+        assert_eq!(world.core().metrics().get(Counter::RefusedHeldBytes), 1);
+        assert_eq!(world.core().held_bytes, 0);
+    }
+
+    #[test]
+    fn reasons_to_wait_add_up() {
+        let mut world = World::new();
+        let client = world.join(Version::V311, "c");
+        let conn = world.conn(client);
+        let mut actions = Actions::default();
+        world.core().hold(conn, Hold::Lane, &mut actions);
+        world.core().hold(conn, Hold::Hook, &mut actions);
+        assert_eq!(actions.list.len(), 1, "reading is paused once");
+        world.core().release(conn, Hold::Lane);
+        assert!(world.core().released.is_empty());
+        world.core().release(conn, Hold::Hook);
+        world.core().release(conn, Hold::Hook);
+        assert_eq!(world.core().released.len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_reads_no_answers_is_not_read_either() {
+        let mut world = World::with(crate::config::Mqtt { outbound_bytes_high: 1_000, ..Default::default() });
+        let mut waiting = connect(Version::V5, "c");
+        waiting.keep_alive_seconds = 10;
+        let (client, _) = world.connect(&waiting);
+        world.clog(client, true);
+        for _ in 0..1_001 {
+            world.send(client, &Packet::PingReq);
+        }
+        assert!(world.is_paused(client));
+        world.send(client, &Packet::PingReq);
+        assert_eq!(world.heard(client).bytes().len(), 2_002, "what came later waits");
+        world.clog(client, false);
+        assert!(!world.is_paused(client));
+        assert_eq!(world.heard(client).bytes().len(), 2);
+        // It never reads again: silence ends it although it was this side that stopped reading.
+        world.clog(client, true);
+        for _ in 0..1_001 {
+            world.send(client, &Packet::PingReq);
+        }
+        world.advance(14);
+        assert!(!world.is_closed(client));
+        world.advance(2);
+        assert!(world.is_closed(client));
+    }
+}

@@ -176,6 +176,8 @@ impl Farewell {
         match version {
             // [MQTT5-3.2.2-8]
             Version::V5 if code.senders(PacketType::ConnAck).server => Self::ConnAck(code),
+            // 0x8B is not a code of CONNACK; this is the nearest.
+            Version::V5 if refusal == Refusal::Stopping => Self::ConnAck(ReasonCode::ServerUnavailable),
             Version::V5 => Self::ConnAck(ReasonCode::UnspecifiedError),
             Version::V31 | Version::V311 => match refusal {
                 // [MQTT311-3.1.4-1]: a CONNECT that breaks the format is not answered.

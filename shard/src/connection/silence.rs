@@ -132,3 +132,127 @@ impl ShardCore {
         Some(KeepAlive::new(seconds, percent, connection.heard_at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Connect, Packet};
+    use dunlin_wire::reason::ReasonCode;
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::config::Mqtt;
+    use crate::testing::{World, connect};
+
+    fn keeping(version: Version, seconds: u16) -> Connect<'static> {
+        Connect { keep_alive_seconds: seconds, ..connect(version, "c") }
+    }
+
+    #[test]
+    fn a_connect_has_its_time_and_no_more() {
+        let mut world = World::new();
+        let silent = world.open();
+        let slow = world.open();
+        let done = world.join(Version::V311, "done");
+        for byte in b"\x10\x0C\x00\x04MQTT\x04" {
+            world.raw(slow, &[*byte]);
+            world.advance_ms(1_500);
+        }
+        world.advance_ms(1_400);
+        assert!(!world.is_closed(silent) && !world.is_closed(slow));
+        world.advance_ms(200);
+        assert!(world.is_closed(silent) && world.is_closed(slow), "bytes alone buy no time");
+        assert!(world.heard(silent).is_empty() && !world.is_closed(done));
+        assert_eq!(world.core().metrics().get(Counter::RefusedConnectTimeout), 2);
+    }
+
+    #[test]
+    fn silence_of_one_and_a_half_keep_alives_closes() {
+        // [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let (client, _) = world.connect(&keeping(version, 10));
+            for _ in 0..5 {
+                world.advance(14);
+                world.send(client, &Packet::PingReq);
+            }
+            world.heard(client);
+            world.advance_ms(14_900);
+            assert!(!world.is_closed(client));
+            world.advance_ms(200);
+            assert!(world.is_closed(client));
+            let heard = world.heard(client);
+            if version.is_v5() {
+                assert!(
+                    matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::KeepAliveTimeout)
+                );
+            } else {
+                assert!(heard.is_empty());
+            }
+            assert_eq!(world.core().metrics().get(Counter::EndedKeepAlive), 1);
+        }
+    }
+
+    #[test]
+    fn a_keep_alive_of_zero_is_patient() {
+        let mut world = World::new();
+        let (client, _) = world.connect(&keeping(Version::V5, 0));
+        world.advance(10_000_000);
+        assert!(!world.is_closed(client));
+        assert_eq!(world.core().next_deadline(), None);
+    }
+
+    #[test]
+    fn the_server_may_impose_its_keep_alive_on_5_0() {
+        // [MQTT5-3.2.2-22]
+        for (version, closes_after) in [(Version::V5, 6), (Version::V311, 15)] {
+            let mut world = World::with(Mqtt { server_keepalive: Some(4), ..Mqtt::default() });
+            let (client, _) = world.connect(&keeping(version, 10));
+            world.advance_ms(closes_after * 1_000 - 100);
+            assert!(!world.is_closed(client));
+            world.advance_ms(200);
+            assert!(world.is_closed(client));
+        }
+    }
+
+    #[test]
+    fn waiting_for_the_server_is_not_silence() {
+        let mut world = World::new();
+        let (client, _) = world.connect(&keeping(Version::V5, 10));
+        let conn = world.conn(client);
+        world.core().hold(conn, Hold::Lane, &mut Actions::default());
+        world.advance(100);
+        assert!(!world.is_closed(client));
+        world.core().release(conn, Hold::Lane);
+        world.core().released.clear();
+        world.advance(40);
+        assert!(world.is_closed(client));
+    }
+
+    #[test]
+    fn nothing_is_left_of_connections_that_went() {
+        let mut world = World::new();
+        for n in 0..50 {
+            let client = world.open();
+            if n % 2 == 0 {
+                world.send(client, &Packet::Connect(keeping(Version::V5, 60_000)));
+            }
+            world.drop_client(client);
+        }
+        assert_eq!(world.core().next_deadline(), None, "deadlines are taken back");
+        let gauges = world.core().gauges();
+        assert_eq!((gauges.connections, gauges.live_connections, gauges.sessions), (0, 0, 0));
+    }
+
+    #[test]
+    fn late_events_are_counted_and_harmless() {
+        let mut world = World::new();
+        let client = world.join(Version::V5, "c");
+        let conn = world.conn(client);
+        world.drop_client(client);
+        let shard = crate::ids::ShardId(0);
+        world.handle(shard, crate::Event::Closed { conn });
+        world.handle(shard, crate::Event::Bytes { conn, bytes: b"\xC0\x00" });
+        world.handle(shard, crate::Event::Sent { conn, bytes: 4 });
+        assert_eq!(world.core().metrics().get(Counter::EventsLate), 3);
+    }
+}

@@ -102,3 +102,129 @@ fn will_is_due(detached_at: Mono, rare: Option<&super::Rare>, now: Mono) -> bool
 }
 
 const _: () = assert!(NEVER_EXPIRES == u32::MAX, "the standard's value for a session that does not expire");
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Disconnect, DisconnectProperties, Packet};
+    use dunlin_wire::reason::ReasonCode;
+
+    use super::*;
+    use crate::testing::mechanism::Script;
+    use crate::testing::{Client, World, connect};
+
+    fn keeping(seconds: u32) -> Connect<'static> {
+        let mut keeping = connect(Version::V5, "c");
+        keeping.clean_start = false;
+        keeping.properties.session_expiry_interval = Some(seconds);
+        keeping
+    }
+
+    fn goodbye(world: &mut World, client: Client, expiry_seconds: u32) {
+        let properties = DisconnectProperties {
+            session_expiry_interval: Some(expiry_seconds),
+            ..DisconnectProperties::default()
+        };
+        world.send(client, &Packet::Disconnect(Disconnect { code: ReasonCode::Success, properties }));
+    }
+
+    fn sessions(world: &mut World) -> u64 {
+        world.core().gauges().sessions
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_it_was_asked_to() {
+        // [MQTT5-4.1.0-1] [MQTT5-4.1.0-2] [MQTT5-3.1.2-23] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]
+        let mut world = World::new();
+        let (client, _) = world.connect(&keeping(50));
+        world.advance(1_000);
+        assert_eq!(sessions(&mut world), 1, "it stays while the connection does");
+        world.drop_client(client);
+        world.advance(49);
+        assert_eq!(sessions(&mut world), 1);
+        world.advance(2);
+        assert_eq!(sessions(&mut world), 0);
+        assert_eq!(world.core().metrics().get(Counter::SessionExpired), 1);
+        assert!(!world.connect(&keeping(50)).1.connack().session_present);
+    }
+
+    #[test]
+    fn without_an_interval_it_ends_with_the_connection() {
+        // [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let client = world.join(version, "c");
+            world.drop_client(client);
+            assert_eq!(sessions(&mut world), 0);
+        }
+    }
+
+    #[test]
+    fn the_longest_intervals_are_kept() {
+        const DAY: u64 = 86_400;
+        let mut world = World::new();
+        let (client, _) = world.connect(&keeping(200 * 86_400));
+        world.drop_client(client);
+        world.advance(199 * DAY);
+        assert_eq!(sessions(&mut world), 1, "longer than the wheel turns");
+        world.advance(2 * DAY);
+        assert_eq!(sessions(&mut world), 0);
+        let (client, _) = world.connect(&keeping(NEVER_EXPIRES));
+        world.drop_client(client);
+        assert_eq!(world.core().next_deadline(), None);
+    }
+
+    #[test]
+    fn old_versions_have_the_servers_interval_and_new_ones_its_cap() {
+        let mqtt =
+            Mqtt { session_expiry_interval: 20, max_session_expiry_interval: Some(40), ..Mqtt::default() };
+        for (version, lives) in [(Version::V31, 20), (Version::V311, 20), (Version::V5, 40)] {
+            let mut world = World::with(mqtt.clone());
+            let mut asking = connect(version, "c");
+            asking.clean_start = false;
+            if version.is_v5() {
+                asking.properties.session_expiry_interval = Some(NEVER_EXPIRES);
+            }
+            let (client, _) = world.connect(&asking);
+            world.drop_client(client);
+            world.advance(lives - 1);
+            assert_eq!(sessions(&mut world), 1);
+            world.advance(2);
+            assert_eq!(sessions(&mut world), 0);
+        }
+    }
+
+    #[test]
+    fn a_goodbye_may_change_the_interval_but_not_from_zero() {
+        // [MQTT5-3.1.2-23] [MQTT5-4.13.1-1]
+        let mut world = World::new();
+        let (client, _) = world.connect(&keeping(1_000));
+        goodbye(&mut world, client, 10);
+        world.advance(11);
+        assert_eq!(sessions(&mut world), 0);
+        let (client, _) = world.connect(&keeping(1_000));
+        goodbye(&mut world, client, 0);
+        assert_eq!(sessions(&mut world), 0);
+        let (client, _) = world.connect(&keeping(0));
+        world.heard(client);
+        goodbye(&mut world, client, 10);
+        assert!(world.is_closed(client));
+        assert!(
+            matches!(world.heard(client).only(), Packet::Disconnect(d) if d.code == ReasonCode::ProtocolError)
+        );
+        assert_eq!(sessions(&mut world), 0);
+    }
+
+    #[test]
+    fn the_session_hook_hears_of_both_ends() {
+        let (script, hooks) = Script::new(false);
+        let mut world = World::with_hooks(Mqtt::default(), hooks);
+        let (client, _) = world.connect(&keeping(5));
+        world.drop_client(client);
+        world.advance(6);
+        let log = script.log();
+        assert_eq!(
+            log[1..],
+            ["connected c clean_start=false keep_alive=0", "disconnected c unspecified_error", "ended c"]
+        );
+    }
+}

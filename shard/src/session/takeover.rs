@@ -84,3 +84,109 @@ impl ShardCore {
 
 /// An ending is decided once.
 const _: () = assert!(size_of::<Ending>() <= 16, "endings are passed by value");
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{Connect, Packet, Will, WillProperties};
+    use dunlin_wire::reason::ReasonCode;
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::control::Control;
+    use crate::testing::{World, connect};
+
+    fn leaving(expiry_seconds: u32, delay_seconds: u32) -> Connect<'static> {
+        let properties =
+            WillProperties { will_delay_interval: Some(delay_seconds), ..WillProperties::default() };
+        let will = Will { topic: "w", payload: b"gone", properties, ..Will::default() };
+        let mut connect = Connect { will: Some(will), ..connect(Version::V5, "c") };
+        connect.properties.session_expiry_interval = Some(expiry_seconds);
+        connect
+    }
+
+    #[test]
+    fn the_older_connection_of_a_client_ends() {
+        // [MQTT5-3.1.4-3] [MQTT311-3.1.4-2] [MQTT5-3.14.4-1] [MQTT5-3.14.4-2] [MQTT5-4.13.2-1]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let old = world.join(version, "c");
+            let new = world.join(Version::V5, "c");
+            assert!(world.is_closed(old) && !world.is_closed(new));
+            let heard = world.heard(old);
+            if version.is_v5() {
+                assert!(
+                    matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::SessionTakenOver)
+                );
+            } else {
+                assert!(heard.is_empty());
+            }
+            world.send(new, &Packet::PingReq);
+            assert_eq!(world.heard(new).only(), Packet::PingResp);
+            assert_eq!(world.core().gauges().live_connections, 1);
+        }
+    }
+
+    #[test]
+    fn the_will_of_the_older_connection_goes_out_unless_its_session_goes_on_and_it_is_delayed() {
+        // [MQTT5-3.1.2-8] [MQTT5-3.1.2-10] [MQTT5-3.1.3-9] [MQTT311-3.1.2-8]
+        for (expiry, delay, clean_start, published) in [
+            (100, 0, false, 1),
+            (100, 0, true, 1),
+            (100, 50, false, 0),
+            (100, 50, true, 1),
+            (0, 0, false, 1),
+            (0, 50, false, 1),
+            (0, 50, true, 1),
+        ] {
+            let mut world = World::new();
+            let (_old, _) = world.connect(&leaving(expiry, delay));
+            let mut again = connect(Version::V5, "c");
+            again.clean_start = clean_start;
+            let (_new, heard) = world.connect(&again);
+            let is_resumed = expiry > 0 && !clean_start;
+            assert_eq!(heard.connack().session_present, is_resumed);
+            world.advance(200);
+            let count = world.core().metrics().get(Counter::WillPublished);
+            assert_eq!(count, published, "expiry {expiry}, delay {delay}, clean start {clean_start}");
+        }
+    }
+
+    #[test]
+    fn a_storm_on_one_client_id_leaves_one_connection() {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..500).map(|_| world.connect(&leaving(60, 0)).0).collect();
+        assert_eq!(clients.iter().filter(|client| !world.is_closed(**client)).count(), 1);
+        let gauges = world.core().gauges();
+        assert_eq!((gauges.connections, gauges.sessions, gauges.live_connections), (1, 1, 1));
+        assert_eq!(world.core().metrics().get(Counter::SessionTakenover), 499);
+        assert_eq!(world.core().metrics().get(Counter::WillPublished), 499);
+    }
+
+    #[test]
+    fn a_kicked_client_hears_that_somebody_wanted_it() {
+        let mut world = World::new();
+        let client = world.join(Version::V5, "c");
+        world.control(Control::Kick { client_id: "nobody".into() });
+        assert!(!world.is_closed(client));
+        world.control(Control::Kick { client_id: "c".into() });
+        assert!(world.is_closed(client));
+        assert!(
+            matches!(world.heard(client).only(), Packet::Disconnect(d) if d.code == ReasonCode::AdministrativeAction)
+        );
+        assert_eq!(world.core().metrics().ended(ReasonCode::AdministrativeAction), 1);
+    }
+
+    #[test]
+    fn a_client_that_is_already_on_its_way_out_is_no_obstacle() {
+        let mut world = World::new();
+        let old = world.join(Version::V5, "c");
+        let conn = world.conn(old);
+        let mut actions = Actions::default();
+        world.core().refuse(conn, Refusal::Kicked, &mut actions);
+        // Not settled yet: the old connection still holds the session when the new one claims it.
+        let (session, is_resumed) = world.core().claim_session("c", false, &mut actions);
+        assert!(!is_resumed);
+        assert!(world.core().sessions.conn_of(session).is_none());
+        assert_eq!(world.core().gauges().connections, 0);
+    }
+}

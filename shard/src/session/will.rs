@@ -128,3 +128,162 @@ impl ShardCore {
 }
 
 const _: () = assert!(QoS::ExactlyOnce as u8 == 2, "QoS values are ordered, so that they can be compared");
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::packet::{
+        Connect, Disconnect, DisconnectProperties, Packet, UserProperties, WillProperties,
+    };
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::hooks::HookOutcome;
+    use crate::testing::mechanism::Script;
+    use crate::testing::{Client, World, connect};
+
+    fn leaving(version: Version, delay_seconds: u32) -> Connect<'static> {
+        let properties = WillProperties {
+            will_delay_interval: version.is_v5().then_some(delay_seconds),
+            ..WillProperties::default()
+        };
+        let will = packet::Will { topic: "w", payload: b"gone", properties, ..packet::Will::default() };
+        let mut connect = Connect { will: Some(will), ..connect(version, "c") };
+        if version.is_v5() {
+            connect.properties.session_expiry_interval = Some(100);
+        }
+        connect
+    }
+
+    fn goodbye(world: &mut World, client: Client, code: ReasonCode) {
+        let properties = DisconnectProperties::default();
+        world.send(client, &Packet::Disconnect(Disconnect { code, properties }));
+    }
+
+    fn published(world: &mut World) -> u64 {
+        world.core().metrics().get(Counter::WillPublished)
+    }
+
+    #[test]
+    fn a_normal_goodbye_removes_the_will() {
+        // [MQTT5-3.14.4-3] [MQTT311-3.14.4-3] [MQTT5-3.1.2-10] [MQTT311-3.1.2-10] [MQTT5-3.1.2-8]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let (client, _) = world.connect(&leaving(version, 0));
+            goodbye(&mut world, client, ReasonCode::NORMAL_DISCONNECTION);
+            assert!(world.is_closed(client));
+            world.advance(1_000);
+            assert_eq!(published(&mut world), 0);
+            assert_eq!(world.core().metrics().get(Counter::WillRemoved), 1);
+        }
+    }
+
+    #[test]
+    fn any_other_end_publishes_it_once() {
+        // [MQTT5-3.1.2-7] [MQTT5-3.1.2-8] [MQTT311-3.1.2-8] [MQTT311-3.1.2-10]
+        type Way = fn(&mut World, Client);
+        let ways: [Way; 4] = [
+            |world, client| world.drop_client(client),
+            |world, client| world.raw(client, b"\x10"),
+            |world, client| world.raw(client, b"\x00\x00"),
+            |world, _| world.control(crate::Control::Kick { client_id: "c".into() }),
+        ];
+        for version in Version::ALL {
+            for way in ways {
+                let mut world = World::new();
+                let (client, _) = world.connect(&leaving(version, 0));
+                way(&mut world, client);
+                if !world.is_closed(client) {
+                    world.drop_client(client);
+                }
+                assert_eq!(published(&mut world), 1);
+                world.advance(10_000);
+                assert_eq!(published(&mut world), 1);
+            }
+        }
+        let mut world = World::new();
+        let (client, _) = world.connect(&leaving(Version::V5, 0));
+        goodbye(&mut world, client, ReasonCode::DisconnectWithWillMessage);
+        assert_eq!(published(&mut world), 1);
+    }
+
+    #[test]
+    fn a_delayed_will_waits_and_a_timely_return_removes_it() {
+        // [MQTT5-3.1.3-9] [MQTT5-3.1.2-8]
+        let mut world = World::new();
+        let (client, _) = world.connect(&leaving(Version::V5, 30));
+        world.drop_client(client);
+        world.advance(29);
+        assert_eq!(published(&mut world), 0);
+        let mut back = leaving(Version::V5, 30);
+        back.clean_start = false;
+        let (client, heard) = world.connect(&back);
+        assert!(heard.connack().session_present);
+        world.advance(60);
+        assert_eq!(published(&mut world), 0);
+        world.drop_client(client);
+        world.advance(31);
+        assert_eq!(published(&mut world), 1, "the new connection left a Will of its own");
+        world.advance(100);
+        assert_eq!(published(&mut world), 1);
+    }
+
+    #[test]
+    fn the_end_of_the_session_ends_the_wait() {
+        // [MQTT5-3.1.2-8]
+        let mut world = World::new();
+        let (client, _) = world.connect(&leaving(Version::V5, 1_000));
+        world.drop_client(client);
+        world.advance(99);
+        assert_eq!(published(&mut world), 0);
+        world.advance(2);
+        assert_eq!(published(&mut world), 1);
+        assert_eq!(world.core().gauges().sessions, 0);
+    }
+
+    #[test]
+    fn rights_are_asked_for_when_it_is_published() {
+        for (answer, expected) in [(Answer::Now(true), 1), (Answer::Now(false), 0), (Answer::Pending, 1)] {
+            let (script, hooks) = Script::new(true);
+            let is_late = matches!(answer, Answer::Pending);
+            script.access(answer);
+            let mut world = World::with_hooks(Mqtt::default(), hooks);
+            let (client, _) = world.connect(&leaving(Version::V5, 0));
+            world.drop_client(client);
+            if is_late {
+                assert_eq!(published(&mut world), 0);
+                world.hook_done(script.token(), HookOutcome::Access(true));
+            }
+            assert_eq!(published(&mut world), expected);
+            assert_eq!(world.core().metrics().get(Counter::WillNotAuthorized), 1 - expected);
+            let asked = script.log().into_iter().filter(|line| line.starts_with("check")).collect::<Vec<_>>();
+            assert_eq!(asked, ["check c Publish { qos: AtMostOnce, retain: false } w"]);
+        }
+    }
+
+    #[test]
+    fn the_message_is_what_connect_said() {
+        // [MQTT5-3.1.3-10] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16] [MQTT311-3.1.2-17]
+        for retain in [false, true] {
+            let pairs = [("b", "1"), ("a", "2"), ("b", "3")];
+            let properties = WillProperties {
+                will_delay_interval: Some(7),
+                message_expiry_interval: Some(60),
+                content_type: Some("text/plain"),
+                user_properties: UserProperties::from_pairs(&pairs),
+                ..WillProperties::default()
+            };
+            let will =
+                packet::Will { qos: QoS::AtLeastOnce, retain, topic: "w/c", payload: b"gone", properties };
+            let peer = Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+            let kept = Will::of_connect(&will, "c", peer);
+            let view = kept.message.view();
+            assert_eq!(kept.delay_seconds, 7);
+            assert_eq!((view.topic, view.qos, view.retain), ("w/c", QoS::AtLeastOnce, retain));
+            assert_eq!((view.publisher, view.payload, view.expiry_seconds), ("c", &b"gone"[..], Some(60)));
+            let limits = dunlin_wire::Limits::SERVER;
+            let read = packet::PublishProperties::parse(view.properties, &limits).unwrap();
+            assert_eq!(read.content_type, Some("text/plain"));
+            assert_eq!(read.user_properties.iter().collect::<Vec<_>>(), pairs);
+        }
+    }
+}
