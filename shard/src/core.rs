@@ -87,6 +87,7 @@ impl ShardCore {
     /// If the shard is not below the shard count.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
+        let routing = Routing::new(&setup);
         let Setup { shard, shard_count, config, hooks, seed } = setup;
         assert!(shard.0 < shard_count, "shard {} of {shard_count} does not exist", shard.0);
         Self {
@@ -98,7 +99,7 @@ impl ShardCore {
             random: Random::new(crate::random::mix(seed ^ u64::from(shard.0))),
             connections: Connections::default(),
             sessions: Sessions::new(seed),
-            routing: Routing::default(),
+            routing,
             deadlines: Deadlines::new(),
             metrics: Metrics::default(),
             questions: BTreeMap::new(),
@@ -150,7 +151,7 @@ impl ShardCore {
             connections: self.connections.len() as u64,
             live_connections: self.live_count,
             held_bytes: self.held_bytes as u64,
-            ..Gauges::default()
+            ..self.routing.gauges()
         }
     }
 
@@ -208,9 +209,7 @@ impl ShardCore {
                 }
             }
             Due::Traffic(index) => {
-                if let Some(session) = self.sessions.id_at(index) {
-                    self.on_traffic_due(session, actions);
-                }
+                self.on_traffic_due(index, actions);
             }
             Due::Stop => self.on_stop_due(actions),
         }
@@ -229,9 +228,11 @@ impl ShardCore {
             (Asker::Will(will), HookOutcome::Access(allowed)) => {
                 self.on_will_decided(*will, allowed, actions)
             }
-            (Asker::Packet(_), HookOutcome::Access(allowed)) => self.on_hook_access(token, allowed, actions),
-            (Asker::Packet(_), HookOutcome::Publish(verdict)) => {
-                self.on_hook_publish(token, verdict, actions)
+            (Asker::Packet(conn), HookOutcome::Access(allowed)) => {
+                self.on_hook_access(conn, token, allowed, actions);
+            }
+            (Asker::Packet(conn), HookOutcome::Publish(verdict)) => {
+                self.on_hook_publish(conn, token, verdict, actions)
             }
             (asker, _) => {
                 // An answer to another question than was asked: the asker goes on waiting.
@@ -243,9 +244,12 @@ impl ShardCore {
 
     fn on_control(&mut self, control: Control, actions: &mut Actions) {
         match control {
-            Control::Reconfigure(config) => self.configs.replace(config),
+            Control::Reconfigure(config) => {
+                self.routing.reconfigure(&config.mqtt);
+                self.configs.replace(config);
+            }
             Control::Kick { client_id } => self.kick(&client_id, actions),
-            Control::Publish(message) => self.publish_internal(message, actions),
+            Control::Publish(message) => self.publish_internal(&message, actions),
             Control::Snapshot { token } => {
                 let answer = Answered::Snapshot { metrics: self.metrics.clone(), gauges: self.gauges() };
                 actions.list.push(Action::Answer { token, answer: Box::new(answer) });

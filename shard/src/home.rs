@@ -18,6 +18,25 @@ pub fn shard_of_client(client_id: &str, shard_count: u16) -> ShardId {
     shard_of_slot(slot_of_client(client_id), shard_count)
 }
 
+/// The slot of a topic. Another basis than for client ids, so that a client and a topic of one name part.
+#[must_use]
+pub fn slot_of_topic(topic: &str) -> u16 {
+    slot(topic.as_bytes(), TOPIC_BASIS)
+}
+
+/// The home shard of a topic: of its retained message, and of an exclusive subscription to it.
+#[must_use]
+pub fn shard_of_topic(topic: &str, shard_count: u16) -> ShardId {
+    shard_of_slot(slot_of_topic(topic), shard_count)
+}
+
+/// The home shard of what has only a hash, such as a shared group. Not stored anywhere.
+#[must_use]
+pub fn shard_of_hash(hash: u64, shard_count: u16) -> ShardId {
+    let slot = hash % u64::from(SLOT_COUNT);
+    shard_of_slot(u16::try_from(slot).expect("below SLOT_COUNT, which is a u16"), shard_count)
+}
+
 /// The shard that a slot belongs to: slots are dealt in runs of equal length, one slot more or less.
 ///
 /// # Panics
@@ -37,6 +56,7 @@ fn slot(bytes: &[u8], basis: u64) -> u16 {
 
 const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
 const CLIENT_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+const TOPIC_BASIS: u64 = 0x9AE1_6A3B_2F90_404F;
 
 #[cfg(test)]
 mod tests {

@@ -26,6 +26,7 @@ mod refusal;
 mod silence;
 mod table;
 
+pub(crate) use self::alias::{AliasError, AliasesIn, AliasesOut, OutTopic};
 pub(crate) use self::held::Hold;
 pub(crate) use self::outbound::Ending;
 pub(crate) use self::rare::Rare;

@@ -1,117 +1,222 @@
 //! Publishing, subscribing and delivering: what connected clients do.
+//!
+//! A PUBLISH goes through `ingress.rs` (may it?), `route.rs` (who wants it, here and on other shards), `deliver.rs` (how each
+//! session gets it), `acknowledge.rs` (both roles of QoS 1 and 2). `subscribe.rs` and `unsubscribe.rs` change who wants what,
+//! `shared.rs` keeps the groups, `replay.rs` hands retained messages out page by page, `resume.rs` carries a session over
+//! connections, `remote.rs` takes what other shards say.
 
-use dunlin_wire::packet::{Ack, Publish, Subscribe, Unsubscribe};
-
-use crate::action::Actions;
-use crate::core::ShardCore;
-use crate::hooks::PublishVerdict;
-use crate::ids::{ConnId, SessionId, ShardId, Token};
-use crate::mesh::MeshMessage;
+use crate::config::Mqtt;
+use crate::connection::{AliasesIn, AliasesOut};
+use crate::core::Setup;
+use crate::deadlines::DeadlineKey;
+use crate::ids::Token;
+use crate::mesh::InterestChange;
+use crate::mesh::announce::Announcements;
+use crate::mesh::gather::Questions;
+use crate::mesh::lane::Lane;
 use crate::message::Message;
+use crate::metrics::Gauges;
+use crate::session::{InflightIn, InflightOut, Priorities, Queue, QueueLimits};
+use crate::time::Mono;
+use crate::topics::{FilterIndex, HashKey, InterestTable, RetainedStore, ShardSet, SharedGroups};
 
-/// What a shard keeps for routing: the topic index, interest, groups, retained messages. One per shard.
-#[derive(Debug, Default)]
-pub(crate) struct Routing {}
+mod acknowledge;
+mod deliver;
+mod delivery;
+mod ingress;
+mod matches;
+mod publication;
+mod remote;
+mod replay;
+mod resume;
+mod route;
+mod shared;
+mod special;
+mod subscribe;
+mod unsubscribe;
 
-/// What a session keeps for its messages: subscriptions, inflight windows, queue.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {}
+use self::delivery::Delivery;
+use self::ingress::PendingPublish;
+use self::matches::Matches;
+use self::remote::{Question, Waiter};
+use self::replay::Replay;
+use self::special::{Claims, Specials};
+use self::subscribe::Subscribing;
+use crate::session::subscriptions::Subscriptions;
 
-/// What a connection keeps for its messages: aliases, retained replay, waiting packets. Only while there is any.
+/// What a shard keeps for routing. One per shard, on its core.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    /// Filters of this shard's sessions, and of the groups that have their home here.
+    pub(crate) index: FilterIndex,
+    /// What other shards want.
+    interest: InterestTable,
+    /// Shared groups whose home is this shard.
+    pub(crate) groups: SharedGroups,
+    /// Retained messages whose topic has its home here.
+    pub(crate) retained: RetainedStore<Message>,
+    /// Exclusive topics whose home is this shard.
+    claims: Claims,
+    /// Shared and exclusive subscriptions of this shard's sessions.
+    pub(crate) specials: Specials,
+    /// Paths to other shards, by shard; the own entry is not used.
+    lanes: Vec<Lane>,
+    announcements: Announcements<Waiter>,
+    /// Changes of interest that are announced before the event is over.
+    unannounced: InterestChange,
+    /// Asked of other shards.
+    questions: Questions<Question>,
+    /// SUBSCRIBE packets whose SUBACK waits.
+    subscribing: Questions<Subscribing>,
+    /// Names groups; the same for all shards of a process.
+    key: HashKey,
+    /// Which topics go before others in queues.
+    priorities: Priorities,
+    packet_scratch: PacketScratch,
+    matches: Matches,
+    wanted: ShardSet,
+}
+
+/// Memory that is used again for each PUBLISH, so that passing one on allocates nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Flow {}
+struct PacketScratch {
+    topic: String,
+    publisher: String,
+    properties: Vec<u8>,
+}
+
+impl Routing {
+    /// Nothing subscribed, nothing retained.
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let Setup { shard, shard_count, seed, .. } = *setup;
+        Self {
+            index: FilterIndex::new(seed),
+            interest: InterestTable::new(shard_count, seed),
+            groups: SharedGroups::new(seed),
+            retained: RetainedStore::new(),
+            claims: Claims::default(),
+            specials: Specials::default(),
+            lanes: (0..shard_count).map(|_| Lane::default()).collect(),
+            announcements: Announcements::new(shard, shard_count),
+            unannounced: InterestChange { version: 0, changes: Vec::new() },
+            questions: Questions::new(),
+            subscribing: Questions::new(),
+            key: HashKey::new(seed),
+            priorities: priorities(&setup.config.mqtt),
+            packet_scratch: PacketScratch::default(),
+            matches: Matches::default(),
+            wanted: ShardSet::new(),
+        }
+    }
+
+    /// Sizes of what is kept for routing. Counts that are at hand; the index is not walked.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let count = |count: usize| count as u64;
+        Gauges {
+            subscriptions: count(self.index.subscription_count() + self.specials.len()),
+            subscriptions_shared: count(self.specials.len()),
+            topics: count(self.index.filter_count()),
+            retained: count(self.retained.len()),
+            retained_bytes: self.retained.bytes(),
+            ..Gauges::default()
+        }
+    }
+
+    /// Takes other settings.
+    pub(crate) fn reconfigure(&mut self, mqtt: &Mqtt) {
+        self.priorities = priorities(mqtt);
+    }
+}
+
+/// What a session keeps for its messages: 24 B, and a box while messages are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// Its plain subscriptions; shared ones are in [`Specials`].
+    subscriptions: Subscriptions,
+    windows: Option<Box<Windows>>,
+}
+
+/// Messages of one session that are under way or wait: 128 B and what they hold.
+#[derive(Debug, Default)]
+struct Windows {
+    /// QoS 1 and 2 to the client.
+    outgoing: InflightOut<Delivery>,
+    /// QoS 2 from the client.
+    incoming: InflightIn,
+    /// Waiting for the client.
+    queue: Queue<Delivery>,
+    /// When the first of the releases is given up; armed.
+    release_deadline: Option<(Mono, DeadlineKey)>,
+    /// When what is unacknowledged is sent again; armed.
+    retry_deadline: Option<(Mono, DeadlineKey)>,
+    /// Acknowledgements since the deadline was armed: a client that makes progress gets no repeats.
+    acknowledged: bool,
+}
+
+impl Traffic {
+    /// The windows, made if there are none.
+    fn windows_mut(&mut self) -> &mut Windows {
+        self.windows.get_or_insert_default()
+    }
+
+    /// Gives the box back if nothing is in it.
+    fn shed(&mut self) {
+        if self.windows.as_ref().is_some_and(|windows| windows.is_idle()) {
+            self.windows = None;
+        }
+    }
+}
+
+impl Windows {
+    fn is_idle(&self) -> bool {
+        self.outgoing.is_empty()
+            && self.incoming.is_empty()
+            && self.queue.is_empty()
+            && self.release_deadline.is_none()
+            && self.retry_deadline.is_none()
+    }
+}
+
+/// What a connection keeps for its messages: 32 B. Only while there is any.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// Topic aliases, both ways.
+    aliases: Option<Box<Aliases>>,
+    /// Retained messages that are being handed out.
+    replay: Option<Box<Replay>>,
+    /// A PUBLISH that waits for a hook.
+    publish: Option<Box<PendingPublish>>,
+    /// A SUBSCRIBE that waits for a hook or a claim: the question, and where the packet is kept.
+    subscribe: Option<Box<(Token, Token)>>,
+}
 
 impl Flow {
     /// Whether nothing is kept.
     pub(crate) const fn is_empty(&self) -> bool {
-        true
+        self.aliases.is_none() && self.replay.is_none() && self.publish.is_none() && self.subscribe.is_none()
     }
 }
 
-/// Border to the connection and session rules. Packets come from connections that are Connected.
-impl ShardCore {
-    /// A client publishes.
-    pub(crate) fn on_publish(&mut self, conn: ConnId, publish: &Publish<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, publish, actions);
-    }
+/// Topic aliases of one connection.
+#[derive(Debug, Default)]
+struct Aliases {
+    /// Set by the client.
+    incoming: AliasesIn,
+    /// Set by the broker; made when the client takes any.
+    outgoing: Option<Box<AliasesOut>>,
+}
 
-    /// A client acknowledges a QoS 1 message.
-    pub(crate) fn on_puback(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, ack, actions);
-    }
+fn priorities(mqtt: &Mqtt) -> Priorities {
+    Priorities::new(&mqtt.mqueue_priorities, mqtt.mqueue_default_priority_highest)
+}
 
-    /// A client has taken over a QoS 2 message.
-    pub(crate) fn on_pubrec(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, ack, actions);
-    }
-
-    /// A client releases a QoS 2 message.
-    pub(crate) fn on_pubrel(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, ack, actions);
-    }
-
-    /// A client ends a QoS 2 exchange.
-    pub(crate) fn on_pubcomp(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, ack, actions);
-    }
-
-    /// A client subscribes.
-    pub(crate) fn on_subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>, actions: &mut Actions) {
-        let _ = (&self.routing, conn, subscribe, actions);
-    }
-
-    /// A client gives subscriptions up.
-    pub(crate) fn on_unsubscribe(
-        &mut self,
-        conn: ConnId,
-        unsubscribe: &Unsubscribe<'_>,
-        actions: &mut Actions,
-    ) {
-        let _ = (&self.routing, conn, unsubscribe, actions);
-    }
-
-    /// The socket took bytes; the `unsent_bytes` of the session's link are already smaller.
-    pub(crate) fn on_sent(&mut self, conn: ConnId, session: SessionId, actions: &mut Actions) {
-        let _ = (&self.routing, conn, session, actions);
-    }
-
-    /// CONNACK was sent for a session that was kept: resend, then go on with the queue.
-    pub(crate) fn on_session_resumed(&mut self, session: SessionId, actions: &mut Actions) {
-        let _ = (&self.routing, session, actions);
-    }
-
-    /// The connection of a session is gone; the session may live on. Its link is already empty.
-    pub(crate) fn on_session_detached(&mut self, session: SessionId, actions: &mut Actions) {
-        let _ = (&self.routing, session, actions);
-    }
-
-    /// A session ends now: all that it holds elsewhere goes. Its entry is removed after this.
-    pub(crate) fn on_session_ended(&mut self, session: SessionId, actions: &mut Actions) {
-        let _ = (&self.routing, session, actions);
-    }
-
-    /// Publishes a message of the broker's own, or a Will.
-    pub(crate) fn publish_internal(&mut self, message: Message, actions: &mut Actions) {
-        let _ = (&self.routing, message, actions);
-    }
-
-    /// Another shard says something.
-    pub(crate) fn on_mesh(&mut self, from: ShardId, message: MeshMessage, actions: &mut Actions) {
-        let _ = (&self.routing, from, message, actions);
-    }
-
-    /// A message hook has decided late.
-    pub(crate) fn on_hook_publish(&mut self, token: Token, verdict: PublishVerdict, actions: &mut Actions) {
-        let _ = (&self.routing, token, verdict, actions);
-    }
-
-    /// The authorizer has decided late about a packet (not about a Will).
-    pub(crate) fn on_hook_access(&mut self, token: Token, allowed: bool, actions: &mut Actions) {
-        let _ = (&self.routing, token, allowed, actions);
-    }
-
-    /// A deadline that the messages of a session armed has come ([`crate::deadlines::Due::Traffic`]).
-    pub(crate) fn on_traffic_due(&mut self, session: SessionId, actions: &mut Actions) {
-        let _ = (&self.routing, session, actions);
+/// Bounds of the queues under these settings.
+fn queue_limits(mqtt: &Mqtt) -> QueueLimits {
+    QueueLimits {
+        count_max: mqtt.max_mqueue_len,
+        bytes_max: mqtt.max_mqueue_bytes,
+        stores_qos0: mqtt.mqueue_store_qos0,
     }
 }
+
+const _: () = assert!(size_of::<Traffic>() == 24, "part of what an idle session costs");

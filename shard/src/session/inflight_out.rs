@@ -209,6 +209,14 @@ impl<M> InflightOut<M> {
         Ok(())
     }
 
+    /// Gives a message up that could not be sent, as if it had been acknowledged `[MQTT5-3.1.2-25]`; it comes out.
+    pub fn forget(&mut self, id: PacketId) -> Option<M> {
+        let at = self.position(id)?;
+        let message = self.entries[at].message.take();
+        self.acknowledge(at);
+        message
+    }
+
     /// A new connection of the session: everything unacknowledged waits to be resent
     /// `[MQTT5-4.4.0-1]` `[MQTT311-4.4.0-1]`.
     pub fn begin_resend(&mut self) {

@@ -13,11 +13,15 @@ pub mod inflight_out;
 pub(crate) mod link;
 pub mod packet_ids;
 pub mod queue;
+pub(crate) mod subscriptions;
 pub(crate) mod table;
 pub(crate) mod takeover;
 pub(crate) mod will;
 
+pub(crate) use self::inflight_in::{Arrival, InflightIn};
+pub(crate) use self::inflight_out::{AckError, InflightOut, Received, Resend};
 pub(crate) use self::link::Link;
+pub(crate) use self::queue::{DropReason, Priorities, Queue, QueueLimits, Waiting};
 pub(crate) use self::table::Sessions;
 use self::will::Will;
 

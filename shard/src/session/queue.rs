@@ -202,6 +202,34 @@ impl<M> Queue<M> {
         }
     }
 
+    /// Whether a QoS 0 message waits. O(priorities in use).
+    #[must_use]
+    pub fn has_qos0(&self) -> bool {
+        self.0.as_ref().is_some_and(|lines| lines.lines.iter().any(|line| !line.qos0.is_empty()))
+    }
+
+    /// The next QoS 0 message, highest priority first: for a client whose window is full. Expired ones go to `dropped`.
+    pub fn pop_qos0(
+        &mut self,
+        now: WallMs,
+        mut dropped: impl FnMut(DropReason, Waiting<M>),
+    ) -> Option<Waiting<M>> {
+        loop {
+            let lines = self.0.as_mut()?;
+            let at = lines.lines.iter().position(|line| !line.qos0.is_empty())?;
+            let waiting = lines.take(at, |line| line.qos0.pop_front());
+            if lines.count == 0 {
+                self.0 = None;
+            }
+            match waiting {
+                Some(waiting) if waiting.expires_at.is_some_and(|at| at <= now) => {
+                    dropped(DropReason::Expired, waiting);
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Takes everything out, highest priority first, in order within: for export, redelivery, and the end of a session.
     pub fn drain(&mut self) -> impl Iterator<Item = (Priority, Waiting<M>)> {
         let lines = self.0.take().map_or_else(Vec::new, |lines| lines.lines);

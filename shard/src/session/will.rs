@@ -123,7 +123,7 @@ impl ShardCore {
         self.metrics.count(Counter::WillPublished);
         // Its Message Expiry Interval begins now.
         let message = MessageView { received_at: self.now.wall, ..due.will.message.view() }.to_message();
-        self.publish_internal(message, actions);
+        self.publish_internal(&message, actions);
     }
 }
 

@@ -195,6 +195,18 @@ impl FilterIndex {
         }
     }
 
+    /// Subscribers over all filters.
+    #[must_use]
+    pub const fn subscription_count(&self) -> usize {
+        self.subscription_count
+    }
+
+    /// Distinct filters.
+    #[must_use]
+    pub fn filter_count(&self) -> usize {
+        self.records.len()
+    }
+
     /// Counts and sizes. Walks the index's chunks: for metrics, not per message.
     #[must_use]
     pub fn stats(&self) -> IndexStats {

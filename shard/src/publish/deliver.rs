@@ -1,0 +1,357 @@
+//! How one session gets a message: at once, later from its queue, or not at all, which is counted with the reason.
+
+use dunlin_wire::packet::{Ack, Packet};
+use dunlin_wire::types::{PacketId, QoS, Version};
+
+use super::delivery::{Delivery, Terms};
+use super::publication::{Publication, TooLarge, Transfer};
+use super::queue_limits;
+use crate::action::Actions;
+use crate::config::Mqtt;
+use crate::connection::{AliasesOut, OutTopic};
+use crate::core::ShardCore;
+use crate::deadlines::Due;
+use crate::ids::ConnId;
+use crate::metrics::Counter;
+use crate::session::{DropReason, Link, QueueLimits, Resend, Waiting};
+
+/// Settings that each delivery looks at, read once per message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeliveryRules {
+    unsent_bytes_high: u32,
+    inflight_max: u16,
+    upgrade_qos: bool,
+    queue: QueueLimits,
+}
+
+impl DeliveryRules {
+    fn of(mqtt: &Mqtt) -> Self {
+        Self {
+            unsent_bytes_high: mqtt.outbound_bytes_high,
+            inflight_max: mqtt.max_inflight.max(1),
+            upgrade_qos: mqtt.upgrade_qos,
+            queue: queue_limits(mqtt),
+        }
+    }
+
+    /// QoS of a delivery. [MQTT5-3.8.4-8] [MQTT311-3.8.4-6]: the smaller of the two, unless the operator wants the
+    /// subscription's to rule (`upgrade_qos`).
+    pub(super) fn qos(&self, published: QoS, granted: QoS) -> QoS {
+        if self.upgrade_qos { published.max(granted) } else { published.min(granted) }
+    }
+
+    /// QoS 1 and 2 messages that may be under way to a client. [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2]
+    fn window(&self, link: &Link) -> u16 {
+        self.inflight_max.min(link.receive_maximum)
+    }
+}
+
+impl ShardCore {
+    /// The settings for deliveries.
+    pub(super) fn delivery_rules(&self) -> DeliveryRules {
+        DeliveryRules::of(self.configs.current())
+    }
+
+    /// Gives a message to one session.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        session: u32,
+        terms: &Terms<'_>,
+        publication: &mut Publication<'_>,
+        rules: &DeliveryRules,
+        actions: &mut Actions,
+    ) {
+        let Some(entry) = self.sessions.at_mut(session) else { return };
+        if let Some(hook) = &mut self.hooks.message
+            && !hook.deliver(&entry.client_id, publication.view())
+        {
+            self.metrics.count(Counter::DeliveryDroppedHook);
+            return;
+        }
+        let link = entry.link;
+        let is_clear = link.unsent_bytes <= rules.unsent_bytes_high;
+        if let Some(conn) = link.conn()
+            && is_clear
+        {
+            let windows = entry.traffic.windows.as_deref();
+            if windows.is_none_or(|windows| windows.queue.is_empty()) {
+                if terms.qos == QoS::AtMostOnce {
+                    self.transmit(session, conn, &link, terms, None, publication, actions);
+                    return;
+                }
+                if windows.is_none_or(|windows| windows.outgoing.has_room(rules.window(&link))) {
+                    self.begin(
+                        session,
+                        conn,
+                        &link,
+                        Delivery::new(publication.keep(), terms),
+                        publication,
+                        actions,
+                    );
+                    return;
+                }
+            } else if terms.qos == QoS::AtMostOnce && windows.is_some_and(|windows| !windows.queue.has_qos0())
+            {
+                // Order is per QoS: QoS 0 need not wait behind a full window. [MQTT5-4.6.0-5]
+                self.transmit(session, conn, &link, terms, None, publication, actions);
+                return;
+            }
+        }
+        self.enqueue(session, Delivery::new(publication.keep(), terms), rules);
+    }
+
+    /// Sends a QoS 1 or 2 message for the first time and keeps it until it is acknowledged.
+    ///
+    /// [MQTT5-4.3.2-1] [MQTT5-4.3.2-2] [MQTT5-4.3.2-3] [MQTT5-4.3.3-1] [MQTT5-4.3.3-2] [MQTT5-4.3.3-3]
+    /// [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
+    fn begin(
+        &mut self,
+        session: u32,
+        conn: ConnId,
+        link: &Link,
+        delivery: Delivery,
+        publication: &mut Publication<'_>,
+        actions: &mut Actions,
+    ) {
+        let Some(entry) = self.sessions.at_mut(session) else { return };
+        let windows = entry.traffic.windows_mut();
+        let Some(packet_id) = windows.outgoing.push(delivery.qos, delivery.clone()) else { return };
+        if link.retries() && windows.retry_deadline.is_none() {
+            self.arm_retry(session);
+        }
+        let sent = delivery.with_terms(|terms| {
+            self.transmit(session, conn, link, terms, Some(packet_id), publication, actions)
+        });
+        if !sent && let Some(entry) = self.sessions.at_mut(session) {
+            // [MQTT5-3.1.2-25]: as if it had been delivered.
+            entry.traffic.windows_mut().outgoing.forget(packet_id);
+        }
+    }
+
+    /// Writes one PUBLISH for the first time; whether the client takes packets of its size. [MQTT5-3.1.2-25]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the inner loop of a fan-out; a struct would be built per subscriber"
+    )]
+    #[inline]
+    fn transmit(
+        &mut self,
+        session: u32,
+        conn: ConnId,
+        link: &Link,
+        terms: &Terms<'_>,
+        packet_id: Option<PacketId>,
+        publication: &mut Publication<'_>,
+        actions: &mut Actions,
+    ) -> bool {
+        let transfer = Transfer {
+            version: link.version,
+            qos: terms.qos,
+            retain: terms.retain,
+            dup: false,
+            packet_id,
+            ids: terms.ids,
+            packet_bytes_max: link.packet_bytes_max,
+        };
+        let sent = if link.topic_alias_maximum == 0 {
+            publication.send(conn, &transfer, actions)
+        } else {
+            self.transmit_aliased(conn, link, &transfer, publication, actions)
+        };
+        self.account_delivery(session, terms.qos, sent)
+    }
+
+    /// Counts what came of a transfer.
+    #[inline]
+    fn account_delivery(&mut self, session: u32, qos: QoS, sent: Result<u32, TooLarge>) -> bool {
+        let Ok(bytes) = sent else {
+            self.metrics.count(Counter::DeliveryDropped);
+            self.metrics.count(Counter::DeliveryDroppedTooLarge);
+            return false;
+        };
+        if let Some(entry) = self.sessions.at_mut(session) {
+            entry.link.unsent_bytes = entry.link.unsent_bytes.saturating_add(bytes);
+        }
+        self.metrics.add(Counter::BytesSent, u64::from(bytes));
+        self.metrics.count(Counter::PacketsSent);
+        self.metrics.count(Counter::PublishSent);
+        self.metrics.count(Counter::MessagesSent);
+        self.metrics.count(match qos {
+            QoS::AtMostOnce => Counter::MessagesQos0Sent,
+            QoS::AtLeastOnce => Counter::MessagesQos1Sent,
+            QoS::ExactlyOnce => Counter::MessagesQos2Sent,
+        });
+        true
+    }
+
+    /// As [`Publication::send`], with a number for the topic where that saves bytes.
+    ///
+    /// [MQTT5-3.1.2-26] [MQTT5-3.1.2-27] [MQTT5-3.3.2-8] [MQTT5-3.3.2-11]
+    fn transmit_aliased(
+        &mut self,
+        conn: ConnId,
+        link: &Link,
+        transfer: &Transfer<'_>,
+        publication: &mut Publication<'_>,
+        actions: &mut Actions,
+    ) -> Result<u32, TooLarge> {
+        // With the topic in full it may be too large to send, and then the client would not learn the alias.
+        if !publication.fits(transfer) {
+            return Err(TooLarge);
+        }
+        let key = self.routing.key;
+        let Some(connection) = self.connections.get_mut(conn) else { return Err(TooLarge) };
+        let aliases = connection.rare_mut().flow.aliases.get_or_insert_default();
+        let outgoing = aliases.outgoing.get_or_insert_with(|| Box::new(AliasesOut::new(key)));
+        match outgoing.assign(publication.view().topic, link.topic_alias_maximum) {
+            OutTopic::Named => publication.send(conn, transfer, actions),
+            alias @ (OutTopic::Introduced(_) | OutTopic::Aliased(_)) => {
+                publication.send_aliased(conn, transfer, alias, actions)
+            }
+        }
+    }
+
+    /// Puts a message into a session's queue; what makes room for it is dropped and counted.
+    pub(super) fn enqueue(&mut self, session: u32, delivery: Delivery, rules: &DeliveryRules) {
+        let view = delivery.message.view();
+        let priority = self.routing.priorities.of(view.topic);
+        let waiting = Waiting {
+            qos: delivery.qos,
+            bytes: u32::try_from(delivery.message.bytes()).unwrap_or(u32::MAX),
+            expires_at: view.expires_at(),
+            message: delivery,
+        };
+        let Some(entry) = self.sessions.at_mut(session) else { return };
+        let metrics = &mut self.metrics;
+        let windows = entry.traffic.windows_mut();
+        windows.queue.push(waiting, priority, &rules.queue, |reason, _| {
+            metrics.count(Counter::DeliveryDropped);
+            metrics.count(drop_counter(reason));
+        });
+        entry.traffic.shed();
+    }
+
+    /// Sends what waits for a session while its window and its socket have room, then goes on with retained messages.
+    pub(super) fn pump(&mut self, session: u32, actions: &mut Actions) {
+        let rules = self.delivery_rules();
+        while let Some((conn, link, delivery)) = self.next_waiting(session, &rules) {
+            let message = delivery.message.clone();
+            let mut publication = Publication::of_message(&message, self.now.wall);
+            if delivery.qos == QoS::AtMostOnce {
+                delivery.with_terms(|terms| {
+                    self.transmit(session, conn, &link, terms, None, &mut publication, actions)
+                });
+            } else {
+                self.begin(session, conn, &link, delivery, &mut publication, actions);
+            }
+        }
+        self.continue_replay(session, actions);
+    }
+
+    /// The next message that waits, if it may go now.
+    fn next_waiting(&mut self, session: u32, rules: &DeliveryRules) -> Option<(ConnId, Link, Delivery)> {
+        let entry = self.sessions.at_mut(session)?;
+        let link = entry.link;
+        let conn = link.conn()?;
+        let windows = entry.traffic.windows.as_mut()?;
+        if link.unsent_bytes > rules.unsent_bytes_high || windows.queue.is_empty() {
+            return None;
+        }
+        let has_room = windows.outgoing.has_room(rules.window(&link));
+        let metrics = &mut self.metrics;
+        let mut dropped = |reason, _: Waiting<Delivery>| {
+            metrics.count(Counter::DeliveryDropped);
+            metrics.count(drop_counter(reason));
+        };
+        // [MQTT5-3.3.2-5]: what expired on the way out of the queue is dropped.
+        let waiting = if has_room {
+            windows.queue.pop(self.now.wall, &mut dropped)
+        } else {
+            windows.queue.pop_qos0(self.now.wall, &mut dropped)
+        };
+        entry.traffic.shed();
+        Some((conn, link, waiting?.message))
+    }
+
+    /// Sends again what the client has not acknowledged, in the original order and as far as its window allows; then what
+    /// waits. [MQTT5-4.4.0-1] [MQTT5-3.3.1-1] [MQTT311-4.4.0-1] [MQTT311-3.3.1-1] [MQTT311-4.6.0-1]
+    pub(super) fn resend(&mut self, session: u32, actions: &mut Actions) {
+        let rules = self.delivery_rules();
+        loop {
+            let Some(entry) = self.sessions.at_mut(session) else { return };
+            let link = entry.link;
+            let (Some(conn), Some(windows)) = (link.conn(), entry.traffic.windows.as_mut()) else { return };
+            let again = match windows.outgoing.next_resend(rules.window(&link)) {
+                None => break,
+                Some(Resend::Publish { id, message, .. }) => (id, Some(message.clone())),
+                Some(Resend::PubRel { id }) => (id, None),
+            };
+            self.send_again(session, conn, &link, again, actions);
+        }
+        self.pump(session, actions);
+    }
+
+    /// Sends one unacknowledged packet again, with DUP if it is a PUBLISH. Topic and payload go in full: aliases ended with
+    /// the connection.
+    pub(super) fn send_again(
+        &mut self,
+        session: u32,
+        conn: ConnId,
+        link: &Link,
+        (id, delivery): (PacketId, Option<Delivery>),
+        actions: &mut Actions,
+    ) {
+        let Some(delivery) = delivery else {
+            self.send_packet(conn, &Packet::PubRel(Ack::success(id)), actions);
+            return;
+        };
+        let message = &delivery.message;
+        let mut publication = Publication::of_message(message, self.now.wall);
+        let sent = delivery.with_terms(|terms| {
+            let transfer = Transfer {
+                version: link.version,
+                qos: terms.qos,
+                retain: terms.retain,
+                dup: true,
+                packet_id: Some(id),
+                ids: terms.ids,
+                packet_bytes_max: link.packet_bytes_max,
+            };
+            publication.send(conn, &transfer, actions)
+        });
+        if !self.account_delivery(session, delivery.qos, sent)
+            && let Some(entry) = self.sessions.at_mut(session)
+        {
+            // The client takes smaller packets than on its last connection. [MQTT5-3.1.2-25]
+            entry.traffic.windows_mut().outgoing.forget(id);
+        }
+    }
+
+    /// Arms the deadline after which unacknowledged messages go to a 3.x client again (`retry_interval`).
+    pub(super) fn arm_retry(&mut self, session: u32) {
+        let Some(interval_ms) = self.configs.current().retry_interval_ms else { return };
+        let at = self.now.mono.plus_ms(interval_ms);
+        if let Some(entry) = self.sessions.at_mut(session) {
+            let windows = entry.traffic.windows_mut();
+            windows.acknowledged = false;
+            windows.retry_deadline = Some((at, self.deadlines.arm(at, Due::Traffic(session))));
+        }
+    }
+}
+
+impl Link {
+    /// Whether unacknowledged messages may be repeated on a live connection: [MQTT5-4.4.0-1] forbids it in 5.0.
+    pub(super) const fn retries(&self) -> bool {
+        matches!(self.version, Version::V31 | Version::V311)
+    }
+}
+
+/// Where a dropped message is counted.
+const fn drop_counter(reason: DropReason) -> Counter {
+    match reason {
+        DropReason::Qos0NotStored => Counter::DeliveryDroppedQos0Msg,
+        DropReason::QueueFull | DropReason::QueueBytes => Counter::DeliveryDroppedQueueFull,
+        DropReason::Expired => Counter::DeliveryDroppedExpired,
+    }
+}

@@ -1,0 +1,277 @@
+//! Retained messages for new subscriptions, page by page: never more at once than the client's socket, window and queue
+//! take (§MQTT5 3.3.1.3).
+//!
+//! A literal filter asks the home of its topic, a wildcard one shard after the other. A retained message that was published
+//! while its topic is being looked up reaches the client as a live message; the lookup then leaves that topic out, unless
+//! what it found is newer.
+
+use std::collections::VecDeque;
+
+use dunlin_wire::topic::has_wildcard;
+use dunlin_wire::types::QoS;
+
+use super::delivery::Terms;
+use super::publication::Publication;
+use super::remote::Question;
+use crate::action::{Action, Actions};
+use crate::core::ShardCore;
+use crate::home;
+use crate::ids::{ConnId, ShardId, Token};
+use crate::mesh::{MeshMessage, RETAINED_PAGE_BYTES_MAX, RETAINED_PAGE_COUNT_MAX, RetainedAsk, RetainedPage};
+use crate::message::{Message, MessageView};
+use crate::time::WallMs;
+use crate::topics::{Page, RetainedCursor};
+
+/// Retained messages that a connection is getting. Boxed; exists only meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// One for each subscription that wants them; the first is at work.
+    jobs: VecDeque<ReplayJob>,
+    /// Messages of the page at hand.
+    page: VecDeque<Message>,
+    /// The page that was asked of another shard.
+    asked: Option<Token>,
+    /// Topics whose retained message came live meanwhile, by hash, with the time.
+    live: Vec<(u64, WallMs)>,
+}
+
+/// The lookup of one subscription.
+#[derive(Debug)]
+pub(super) struct ReplayJob {
+    filter: Box<str>,
+    qos: QoS,
+    subscription_id: u32,
+    /// Where the next page begins; `None` before the first shard.
+    cursor: Option<RetainedCursor>,
+    /// The next shard to ask.
+    next_shard: u16,
+    /// The shard that `cursor` is for.
+    shard: ShardId,
+}
+
+impl ReplayJob {
+    /// What matches `filter`, for a subscription with this QoS and identifier.
+    pub(super) fn new(filter: &str, qos: QoS, subscription_id: u32) -> Self {
+        let filter = filter.into();
+        Self { filter, qos, subscription_id, cursor: None, next_shard: 0, shard: ShardId(0) }
+    }
+
+    /// Moves to the next shard that may have something; `false` when all were asked.
+    fn advance(&mut self, shard_count: u16) -> bool {
+        if has_wildcard(&self.filter) {
+            self.shard = ShardId(self.next_shard);
+            self.next_shard = self.next_shard.saturating_add(1);
+        } else if self.next_shard == 0 {
+            self.shard = home::shard_of_topic(&self.filter, shard_count);
+            self.next_shard = shard_count;
+        } else {
+            return false;
+        }
+        self.cursor = Some(RetainedCursor::new(&self.filter));
+        self.shard.0 < shard_count
+    }
+}
+
+impl ShardCore {
+    /// Starts to hand retained messages out to subscriptions that were just made.
+    pub(super) fn begin_replay(
+        &mut self,
+        conn: ConnId,
+        session: u32,
+        jobs: Vec<ReplayJob>,
+        actions: &mut Actions,
+    ) {
+        if jobs.is_empty() || (self.shard_count == 1 && self.routing.retained.is_empty()) {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.rare_mut().flow.replay.get_or_insert_default().jobs.extend(jobs);
+            self.continue_replay(session, actions);
+        }
+    }
+
+    /// Hands out retained messages as long as the client has room for them.
+    pub(super) fn continue_replay(&mut self, session: u32, actions: &mut Actions) {
+        let Some(conn) = self.sessions.at(session).and_then(|entry| entry.conn()) else { return };
+        if self.replay_of(conn).is_none() {
+            return;
+        }
+        let mut sent_count = 0;
+        while self.has_room_for_retained(session) && sent_count < RETAINED_PAGE_COUNT_MAX {
+            let key = self.routing.key;
+            let Some(replay) = self.replay_of(conn) else { return };
+            if let Some(message) = replay.page.pop_front() {
+                let Some(job) = replay.jobs.front() else { return };
+                let (qos, id) = (job.qos, job.subscription_id);
+                if replay.came_live(key.hash(message.view().topic.as_bytes()), &message) {
+                    continue;
+                }
+                sent_count += 1;
+                self.deliver_retained(session, &message, qos, id, actions);
+                continue;
+            }
+            if replay.asked.is_some() {
+                return;
+            }
+            if !self.next_page(conn, actions) {
+                return;
+            }
+        }
+    }
+
+    /// The next page of the job at hand, from this shard's store or another's; `false` when there is nothing to do now.
+    fn next_page(&mut self, conn: ConnId, actions: &mut Actions) -> bool {
+        let shard_count = self.shard_count;
+        let own = self.shard;
+        let Some(replay) = self.replay_of(conn) else { return false };
+        let Some(job) = replay.jobs.front_mut() else {
+            self.end_replay(conn);
+            return false;
+        };
+        if job.cursor.is_none() && !job.advance(shard_count) {
+            replay.jobs.pop_front();
+            return true;
+        }
+        let (shard, Some(mut cursor)) = (job.shard, job.cursor.take()) else { return true };
+        if shard == own {
+            let (messages, is_done) = self.read_retained(&mut cursor);
+            if let Some(replay) = self.replay_of(conn) {
+                replay.take_page(messages, (!is_done).then_some(cursor));
+            }
+            return true;
+        }
+        let token = self.routing.questions.ask(Question::Retained { conn });
+        let message = MeshMessage::RetainedAsk(Box::new(RetainedAsk { token, cursor }));
+        actions.list.push(Action::Mesh { to: shard, message });
+        if let Some(replay) = self.replay_of(conn) {
+            replay.asked = Some(token);
+        }
+        false
+    }
+
+    /// Another shard wants a page.
+    pub(super) fn on_retained_ask(&mut self, from: ShardId, ask: RetainedAsk, actions: &mut Actions) {
+        let RetainedAsk { token, mut cursor } = ask;
+        let (messages, is_done) = self.read_retained(&mut cursor);
+        let page = RetainedPage { token, messages, cursor: (!is_done).then_some(cursor) };
+        actions.list.push(Action::Mesh { to: from, message: MeshMessage::RetainedPage(Box::new(page)) });
+    }
+
+    /// A page from another shard.
+    pub(super) fn on_retained_page(&mut self, page: RetainedPage, actions: &mut Actions) {
+        let Some(Question::Retained { conn }) = self.routing.questions.take(page.token) else { return };
+        let Some(replay) = self.replay_of(conn) else { return };
+        if replay.asked != Some(page.token) {
+            return;
+        }
+        replay.asked = None;
+        replay.take_page(page.messages, page.cursor);
+        if let Some(session) = self.connections.get(conn).map(|connection| connection.session) {
+            self.continue_replay(session, actions);
+        }
+    }
+
+    /// A page of this shard's store, and whether it was the last. Expired messages are left out. [MQTT5-3.3.2-5]
+    fn read_retained(&self, cursor: &mut RetainedCursor) -> (Vec<Message>, bool) {
+        let now = self.now.wall;
+        let (mut messages, mut bytes, mut steps) = (Vec::new(), 0, 0);
+        loop {
+            let page = self.routing.retained.page(cursor, RETAINED_STEP_COUNT, |_, message| {
+                if !message.view().is_expired(now) {
+                    bytes += message.bytes();
+                    messages.push(message.clone());
+                }
+            });
+            steps += RETAINED_STEP_COUNT;
+            let is_full = messages.len() + RETAINED_STEP_COUNT > RETAINED_PAGE_COUNT_MAX
+                || bytes >= RETAINED_PAGE_BYTES_MAX
+                || steps >= RETAINED_LOOK_COUNT_MAX;
+            match page {
+                Page::Done => return (messages, true),
+                Page::More if is_full => return (messages, false),
+                Page::More => {}
+            }
+        }
+    }
+
+    /// Sends one retained message with RETAIN set. [MQTT5-3.3.1-9] [MQTT311-3.3.1-8]
+    fn deliver_retained(
+        &mut self,
+        session: u32,
+        message: &Message,
+        granted: QoS,
+        id: u32,
+        actions: &mut Actions,
+    ) {
+        let rules = self.delivery_rules();
+        let mut publication = Publication::of_message(message, self.now.wall);
+        let ids = [id];
+        let terms = Terms {
+            qos: rules.qos(publication.view().qos, granted),
+            retain: true,
+            ids: if id == 0 { &[] } else { &ids },
+            group: None,
+        };
+        self.deliver(session, &terms, &mut publication, &rules, actions);
+    }
+
+    /// Remembers that a retained message reaches a client live, if older ones are being looked up for it.
+    pub(super) fn note_live_retained(&mut self, session: u32, view: &MessageView<'_>) {
+        let Some(conn) = self.sessions.at(session).and_then(|entry| entry.conn()) else { return };
+        let hash = self.routing.key.hash(view.topic.as_bytes());
+        let received_at = view.received_at;
+        if let Some(replay) = self.replay_of(conn) {
+            let known = replay.live.iter().position(|(topic, _)| *topic == hash);
+            match known {
+                Some(at) => replay.live[at].1 = received_at,
+                None if replay.live.len() < LIVE_COUNT_MAX => replay.live.push((hash, received_at)),
+                // A duplicate of what came live is then possible; never a loss.
+                None => {}
+            }
+        }
+    }
+
+    /// Whether a retained message would go out, or wait alone: a lookup never fills a queue.
+    fn has_room_for_retained(&self, session: u32) -> bool {
+        let Some(entry) = self.sessions.at(session) else { return false };
+        let is_clear = entry.link.unsent_bytes <= self.configs.current().outbound_bytes_high;
+        is_clear && entry.traffic.windows.as_ref().is_none_or(|windows| windows.queue.is_empty())
+    }
+
+    fn replay_of(&mut self, conn: ConnId) -> Option<&mut Replay> {
+        self.connections.get_mut(conn)?.rare.as_mut()?.flow.replay.as_deref_mut()
+    }
+
+    fn end_replay(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if let Some(rare) = &mut connection.rare {
+            rare.flow.replay = None;
+        }
+        connection.shed_rare();
+    }
+}
+
+impl Replay {
+    /// Takes a page in; the job goes on at `cursor`.
+    fn take_page(&mut self, messages: Vec<Message>, cursor: Option<RetainedCursor>) {
+        self.page = messages.into();
+        if let Some(job) = self.jobs.front_mut() {
+            job.cursor = cursor;
+        }
+    }
+
+    /// Whether the topic's retained message came live since, and this one is not newer.
+    fn came_live(&self, hash: u64, message: &Message) -> bool {
+        let live = self.live.iter().find(|(topic, _)| *topic == hash);
+        live.is_some_and(|(_, at)| message.view().received_at <= *at)
+    }
+}
+
+/// Topics looked at in one go; the bounds of a page are checked in between.
+const RETAINED_STEP_COUNT: usize = 16;
+/// Topics looked at for one page, matching or not: about a millisecond.
+const RETAINED_LOOK_COUNT_MAX: usize = 4_096;
+/// Topics that one lookup remembers as seen live.
+const LIVE_COUNT_MAX: usize = 1_024;
+
+const _: () = assert!(RETAINED_STEP_COUNT <= RETAINED_PAGE_COUNT_MAX, "a page has room for a step");

@@ -1,0 +1,245 @@
+//! Where a message goes: the retained store, subscribers of this shard, other shards.
+
+use std::sync::Arc;
+
+use dunlin_wire::types::QoS;
+
+use super::delivery::Terms;
+use super::matches::{Matches, Next, Publisher};
+use super::publication::Publication;
+use crate::action::{Action, Actions};
+use crate::connection::Hold;
+use crate::core::ShardCore;
+use crate::home;
+use crate::ids::{ConnId, ShardId};
+use crate::mesh::{InterestChange, MeshMessage, RetainUpdate, Wanted};
+use crate::message::Message;
+use crate::metrics::Counter;
+use crate::topics::Page;
+
+/// Whether anybody wanted a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// At least one subscriber here, or another shard that may have one.
+    ToSome,
+    /// Nobody.
+    ToNobody,
+}
+
+impl ShardCore {
+    /// Hands a message to all that want it, and keeps it if it is to be retained. [MQTT5-4.5.0-1] [MQTT311-4.5.0-1]
+    pub(super) fn route(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Publisher,
+        actions: &mut Actions,
+    ) -> Routed {
+        let here = self.deliver_here(publication, publisher, self.shard, actions);
+        let elsewhere =
+            if self.shard_count > 1 { self.forward(publication, actions) } else { Routed::ToNobody };
+        // [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5] [MQTT311-3.3.1-12]
+        if publication.view().retain && self.configs.current().retain_available {
+            self.retain(publication, actions);
+        }
+        if here == Routed::ToSome || elsewhere == Routed::ToSome {
+            return Routed::ToSome;
+        }
+        self.metrics.count(Counter::MessagesDroppedNoSubscribers);
+        Routed::ToNobody
+    }
+
+    /// Hands a message to this shard's subscribers. `from` is where it was published.
+    pub(super) fn deliver_here(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Publisher,
+        from: ShardId,
+        actions: &mut Actions,
+    ) -> Routed {
+        let mut matches = std::mem::take(&mut self.routing.matches);
+        matches.find(&self.routing.index, publication.view().topic, publisher);
+        let routed = if matches.is_empty() { Routed::ToNobody } else { Routed::ToSome };
+        self.hand_out(&mut matches, publication, from, actions);
+        let not_local = matches.take_not_local();
+        if not_local > 0 {
+            self.metrics.add(Counter::DeliveryDroppedNoLocal, not_local);
+        }
+        self.routing.matches = matches;
+        routed
+    }
+
+    fn hand_out(
+        &mut self,
+        matches: &mut Matches,
+        publication: &mut Publication<'_>,
+        from: ShardId,
+        actions: &mut Actions,
+    ) {
+        let rules = self.delivery_rules();
+        let (published, retain) = (publication.view().qos, publication.view().retain);
+        let mut at = 0;
+        while let Some(next) = matches.next(&mut at) {
+            match next {
+                Next::Session(to) => {
+                    if retain {
+                        self.note_live_retained(to.session, publication.view());
+                    }
+                    let terms = Terms {
+                        // [MQTT5-3.8.4-8] [MQTT311-3.8.4-6]
+                        qos: rules.qos(published, to.qos),
+                        // [MQTT5-3.3.1-12] [MQTT5-3.3.1-13] [MQTT311-3.3.1-9]
+                        retain: retain && to.retain_as_published,
+                        ids: to.ids,
+                        group: None,
+                    };
+                    self.deliver(to.session, &terms, publication, &rules, actions);
+                }
+                Next::Group(group) => self.deliver_to_group(group, publication, from, &[], actions),
+            }
+        }
+    }
+
+    /// Sends a message to the other shards that want it.
+    fn forward(&mut self, publication: &mut Publication<'_>, actions: &mut Actions) -> Routed {
+        let mut wanted = std::mem::take(&mut self.routing.wanted);
+        wanted.clear();
+        self.routing.interest.wants(publication.view().topic, &mut wanted);
+        wanted.remove(self.shard);
+        let mut routed = Routed::ToNobody;
+        for shard in wanted.iter() {
+            routed = Routed::ToSome;
+            self.metrics.count(Counter::MessagesForward);
+            self.send_weighed(
+                shard,
+                publication.view().qos,
+                || MeshMessage::Deliver(publication.keep()),
+                actions,
+            );
+        }
+        self.routing.wanted = wanted;
+        routed
+    }
+
+    /// Sends what counts against the lane's credits. Above the hard mark QoS 0 is dropped and counted.
+    pub(super) fn send_weighed(
+        &mut self,
+        to: ShardId,
+        qos: QoS,
+        message: impl FnOnce() -> MeshMessage,
+        actions: &mut Actions,
+    ) {
+        let Some(lane) = self.routing.lanes.get_mut(usize::from(to.0)) else { return };
+        if qos == QoS::AtMostOnce && lane.is_hard() {
+            self.metrics.count(Counter::MessagesDroppedLaneFull);
+            return;
+        }
+        lane.sent();
+        actions.list.push(Action::Mesh { to, message: message() });
+    }
+
+    /// Stops reading from a publisher that feeds a full lane; it goes on when the lane has drained.
+    ///
+    /// Looks at the lanes of the last message that was forwarded.
+    pub(super) fn pause_if_lanes_are_high(&mut self, conn: ConnId, actions: &mut Actions) {
+        if self.shard_count <= 1 {
+            return;
+        }
+        let full =
+            self.routing.wanted.iter().find(|shard| self.routing.lanes[usize::from(shard.0)].is_high());
+        self.routing.wanted.clear();
+        if let Some(shard) = full {
+            self.routing.lanes[usize::from(shard.0)].pause(conn);
+            self.hold(conn, Hold::Lane, actions);
+        }
+    }
+
+    /// Brings a retained message to the home of its topic.
+    fn retain(&mut self, publication: &mut Publication<'_>, actions: &mut Actions) {
+        let view = *publication.view();
+        if view.payload.len() as u64 > u64::from(self.configs.current().max_retained_payload_size) {
+            self.metrics.count(Counter::MessagesDroppedRetainedFull);
+            return;
+        }
+        let home = home::shard_of_topic(view.topic, self.shard_count);
+        if home == self.shard {
+            self.keep_retained(publication.keep());
+            return;
+        }
+        let covered = self.routing.wanted.iter().collect();
+        let message = publication.keep();
+        let update = || MeshMessage::Retain(Box::new(RetainUpdate { message, covered }));
+        // Never dropped: a lost update would leave an old message for ever.
+        self.send_weighed(home, QoS::AtLeastOnce, update, actions);
+    }
+
+    /// Keeps a retained message whose topic has its home here, or forgets the one that is kept.
+    pub(super) fn keep_retained(&mut self, message: Message) {
+        let view = message.view();
+        let routing = &mut self.routing;
+        // [MQTT5-3.3.1-6] [MQTT5-3.3.1-7] [MQTT311-3.3.1-10] [MQTT311-3.3.1-11]
+        if view.payload.is_empty() {
+            routing.retained.clear(view.topic);
+            return;
+        }
+        let now = self.now.wall;
+        let swept: Page =
+            routing.retained.sweep(RETAINED_SWEEP_STEPS, |kept| kept.view().is_expired(now), drop);
+        debug_assert!(matches!(swept, Page::More | Page::Done));
+        let count_max = self
+            .configs
+            .current()
+            .max_retained_messages
+            .map_or(u64::MAX, |max| max.div_ceil(u64::from(self.shard_count)));
+        if routing.retained.len() as u64 >= count_max && routing.retained.get(view.topic).is_none() {
+            self.metrics.count(Counter::MessagesDroppedRetainedFull);
+            return;
+        }
+        let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
+        let topic: Box<str> = view.topic.into();
+        routing.retained.set(&topic, message, bytes);
+        self.metrics.count(Counter::MessagesRetained);
+    }
+
+    /// A retained publication arrives at the home of its topic.
+    pub(super) fn on_retain(&mut self, from: ShardId, update: RetainUpdate, actions: &mut Actions) {
+        let RetainUpdate { message, covered } = update;
+        self.keep_retained(message.clone());
+        // Who asked for the topic after the publisher's shard looked hears of it from here.
+        let mut publication = Publication::of_message(&message, self.now.wall);
+        if !covered.contains(&self.shard) {
+            self.deliver_here(&mut publication, Publisher::default(), from, actions);
+        }
+        let mut wanted = std::mem::take(&mut self.routing.wanted);
+        wanted.clear();
+        self.routing.interest.wants(publication.view().topic, &mut wanted);
+        for shard in wanted.iter().filter(|shard| *shard != from && !covered.contains(shard)) {
+            self.send_weighed(shard, QoS::AtLeastOnce, || MeshMessage::Deliver(message.clone()), actions);
+        }
+        wanted.clear();
+        self.routing.wanted = wanted;
+    }
+
+    /// Notes that this shard wants a filter now, or does not any more; announced before the event is over.
+    pub(super) fn note_interest(&mut self, filter: &str, wanted: Wanted) {
+        if self.shard_count > 1 {
+            self.routing.unannounced.changes.push((filter.into(), wanted));
+        }
+    }
+
+    /// Tells the other shards what was noted.
+    pub(super) fn announce(&mut self, actions: &mut Actions) {
+        let routing = &mut self.routing;
+        if routing.unannounced.changes.is_empty() {
+            return;
+        }
+        let version = routing.announcements.next_version();
+        let changes = std::mem::take(&mut routing.unannounced.changes);
+        let change = Arc::new(InterestChange { version, changes });
+        for to in routing.announcements.others() {
+            actions.list.push(Action::Mesh { to, message: MeshMessage::Interest(Arc::clone(&change)) });
+        }
+    }
+}
+
+/// Retained messages looked at for expiry each time one is kept: the store is swept as fast as it grows.
+const RETAINED_SWEEP_STEPS: usize = 2;
