@@ -89,7 +89,9 @@ impl Trie {
 
     fn name(&self, level: &str) -> Option<u32> {
         let hash = self.key.hash(level.as_bytes());
-        self.names.find(hash, |(other, name)| *other == hash && *self.texts[*name as usize] == *level).map(|(_, name)| *name)
+        self.names
+            .find(hash, |(other, name)| *other == hash && *self.texts[*name as usize] == *level)
+            .map(|(_, name)| *name)
     }
 
     fn intern(&mut self, level: &str) -> u32 {

@@ -144,7 +144,9 @@ impl FingerTable {
         let bit = 1_u32 << (32 - depth);
         let (lower, upper): (Vec<Entry>, Vec<Entry>) =
             old.entries().partition(|entry| entry.fingerprint & bit == 0);
-        let Some(any) = lower.first().or(upper.first()).map(|entry| entry.fingerprint) else { return };
+        let Some(any) = lower.first().or_else(|| upper.first()).map(|entry| entry.fingerprint) else {
+            return;
+        };
         self.segments[at] = Segment::of(&lower, depth);
         let new = u32::try_from(self.segments.len()).expect("DEPTH_MAX bounds the segments");
         self.segments.push(Segment::of(&upper, depth));
