@@ -15,8 +15,10 @@ use crate::metrics::Counter;
 /// A whole packet among received bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received<'a> {
-    /// The packet.
+    /// The packet: fixed header and body.
     pub(crate) packet: &'a [u8],
+    /// Where the body begins.
+    body_start: usize,
     /// What follows it in the same place.
     pub(crate) rest: &'a [u8],
     /// What follows that.
@@ -159,10 +161,10 @@ impl ShardCore {
             let limits = self.limits_of(connection);
             let left = &bytes[taken..];
             match decoder::frame_of(framing_version(connection), left, limits.packet_bytes_max) {
-                Ok(Frame::Whole { first_byte, body_range, total_bytes }) => {
+                Ok(Frame::Whole { body_range, total_bytes, .. }) => {
                     let (packet, rest) = left.split_at(total_bytes);
-                    let received = Received { packet, rest, after };
-                    self.take_frame(conn, first_byte, &packet[body_range], received, &limits, actions);
+                    let received = Received { packet, body_start: body_range.start, rest, after };
+                    self.take_frame(conn, received, &limits, actions);
                     taken += total_bytes;
                 }
                 Ok(Frame::Incomplete { .. }) => return (taken, self.check_beginning(conn, left, actions)),
@@ -192,24 +194,16 @@ impl ShardCore {
     }
 
     /// Decodes a whole packet and takes it, if the state of the connection does.
-    fn take_frame(
-        &mut self,
-        conn: ConnId,
-        first_byte: u8,
-        body: &[u8],
-        received: Received<'_>,
-        limits: &Limits,
-        actions: &mut Actions,
-    ) {
-        let now = self.now.mono;
-        let Some(connection) = self.connections.get_mut(conn) else {
+    fn take_frame(&mut self, conn: ConnId, received: Received<'_>, limits: &Limits, actions: &mut Actions) {
+        let Some((connection, first_byte)) = self.connections.get_mut(conn).zip(received.packet.first())
+        else {
             return;
         };
         let (state, version) = (connection.state, connection.version);
         if state != State::Greeting {
-            connection.heard_at = now;
+            connection.heard_at = self.now.mono;
         }
-        let Some(packet_type) = PacketType::from_first_byte(first_byte) else {
+        let Some(packet_type) = PacketType::from_first_byte(*first_byte) else {
             return;
         };
         match rule(state, packet_type, version) {
@@ -220,7 +214,7 @@ impl ShardCore {
                 return;
             }
         }
-        match decoder::decode(version, first_byte, body, limits) {
+        match decoder::decode(version, *first_byte, &received.packet[received.body_start..], limits) {
             Ok(packet) => {
                 // A CONNECT counts at its home.
                 if packet_type != PacketType::Connect {
@@ -244,7 +238,7 @@ impl ShardCore {
         }
     }
 
-    /// What the decoder takes from a connection in its state.
+    /// What the decoder takes from a connection in its state: no packet above the size it was told. `[MQTT5-3.2.2-15]`
     fn limits_of(&self, connection: &Connection) -> Limits {
         let limits = *self.configs.limits(connection.config_epoch);
         match connection.state {

@@ -116,7 +116,7 @@ impl ShardCore {
         let (session, is_resumed) = self.claim_session(client_id, connect.clean_start, actions);
         debug_assert_eq!(would_resume, is_resumed, "CONNACK told the truth");
         self.attach(conn, connect, session, accepted);
-        // [MQTT5-3.2.0-1] [MQTT311-3.2.0-1]: nothing was sent to this connection before, but AUTH.
+        // [MQTT5-3.2.0-1] [MQTT5-3.2.0-2] [MQTT311-3.2.0-1]: nothing was sent to this connection before, but AUTH.
         let bytes = connack.end - connack.start;
         actions.list.push(Action::Send { conn, head: connack, payload: None });
         self.metrics.count_sent(PacketType::ConnAck);
@@ -150,7 +150,7 @@ impl ShardCore {
         if let Some(session) = self.sessions.get_mut(id) {
             session.link = link(conn, connect, early_bytes);
             session.expiry_seconds = expiry_seconds;
-            // [MQTT5-3.1.2-7] [MQTT311-3.1.2-8]
+            // [MQTT5-3.1.2-7] [MQTT311-3.1.2-8] [MQTT311-3.1.2-12]
             let will = connect.will.as_ref().map(|will| Will::of_connect(will, &session.client_id, peer));
             let user_name = connect.user_name.filter(|_| keeps_user_name).map(Into::into);
             session.set_rare(will, user_name);
@@ -178,7 +178,7 @@ impl ShardCore {
 
     /// Writes a CONNACK with success into the arena; `false` if the client takes no packet of its size.
     fn write_connack(
-        &mut self,
+        &self,
         conn: ConnId,
         connect: &Connect<'_>,
         client_id: &str,
@@ -192,11 +192,11 @@ impl ShardCore {
         let mut properties = ConnAckProperties::default();
         if connect.version.is_v5() {
             properties = promises(connect, mqtt);
+            // [MQTT5-3.1.3-7]
             properties.assigned_client_identifier = connect.client_id.is_empty().then_some(client_id);
             // [MQTT5-4.12.0-5]
             properties.authentication_method = connect.properties.authentication_method;
-            properties.authentication_data =
-                properties.authentication_method.and_then(|_| accepted.data.as_deref());
+            properties.authentication_data = properties.authentication_method.and(accepted.data.as_deref());
         }
         // [MQTT5-3.1.4-5] [MQTT5-3.2.2-2] [MQTT5-3.2.2-3] [MQTT311-3.1.4-4] [MQTT311-3.2.2-1] [MQTT311-3.2.2-2]
         // [MQTT311-3.2.2-3]

@@ -99,7 +99,11 @@ impl ShardCore {
     }
 
     /// Adds bytes to those that are held; ends the connection instead and says `false` if they are too many.
+    /// `[MQTT311-4.8.0-2]`
     pub(super) fn keep_aside(&mut self, conn: ConnId, bytes: &[u8], actions: &mut Actions) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
         match self.check_room(conn, bytes.len()) {
             Ok(pooled_bytes) => {
                 if let Some(connection) = self.connections.get_mut(conn) {
@@ -256,6 +260,7 @@ mod tests {
 
     #[test]
     fn large_connects_share_a_pool() {
+        // [MQTT311-4.8.0-2]
         let bytes = large_connect(&[b'x'; 60_000]);
         let part = &bytes[..bytes.len() - 1];
         let mut world = World::new();

@@ -151,6 +151,7 @@ pub(crate) enum Rule {
 }
 
 /// The table: which packet is taken in which state. A server's packets and, before 5.0, AUTH are taken in none.
+#[expect(clippy::too_many_lines, reason = "a table is read as a whole")]
 pub(crate) const fn rule(state: State, packet: PacketType, version: Version) -> Rule {
     match (state, packet) {
         (State::Greeting, PacketType::Connect)

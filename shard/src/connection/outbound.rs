@@ -174,7 +174,7 @@ impl ShardCore {
         };
         self.metrics.count(refusal.counter());
         self.metrics.count_ended(refusal.reason());
-        // A client that asked for no problem information gets none (§MQTT5 3.1.2.11.7).
+        // [MQTT5-3.1.2-29]: CONNACK and DISCONNECT could carry one even so, but who asks for none gets none.
         let reason_string = connection.problem_information.then(|| refusal.text());
         match farewell {
             Farewell::Silence => {}
@@ -283,5 +283,88 @@ impl ShardCore {
             return exchange.map_or(u32::MAX, |exchange| exchange.packet_bytes_max);
         }
         self.sessions.at(connection.session).map_or(u32::MAX, |session| session.link.packet_bytes_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_wire::types::Version;
+
+    use super::*;
+    use crate::config::Mqtt;
+    use crate::testing::{World, connect};
+
+    #[test]
+    fn a_packet_above_the_limit_ends_the_connection_before_it_has_come() {
+        // [MQTT5-3.2.2-15] [MQTT5-3.14.2-1] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1] [MQTT311-4.8.0-1]
+        for version in Version::ALL {
+            let mut world = World::with(Mqtt { max_packet_size: 200, ..Mqtt::default() });
+            let client = world.join(version, "c");
+            world.raw(client, &[0x30, 0xC6, 0x01]);
+            assert!(world.is_closed(client));
+            let heard = world.heard(client);
+            if version.is_v5() {
+                assert!(
+                    matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::PacketTooLarge)
+                );
+            } else {
+                assert!(heard.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn reasons_in_words_are_for_those_who_want_them() {
+        // [MQTT5-3.1.2-29] [MQTT5-3.14.2-2] [MQTT5-3.14.2-3] [MQTT5-3.2.2-19]
+        for (wanted, packet_bytes_max, expected) in [
+            (None, 100, Some("packet not taken in this state")),
+            (Some(true), 100, Some("packet not taken in this state")),
+            (Some(false), 100, None),
+            (None, 12, None),
+        ] {
+            let mut world =
+                World::with(Mqtt { receive_maximum: u16::MAX, max_topic_alias: 0, ..Mqtt::default() });
+            let mut asking = connect(Version::V5, "c");
+            asking.properties.request_problem_information = wanted;
+            asking.properties.maximum_packet_size = std::num::NonZeroU32::new(packet_bytes_max);
+            let (client, _) = world.connect(&asking);
+            world.send(client, &Packet::PingResp);
+            let heard = world.heard(client);
+            let Packet::Disconnect(disconnect) = heard.only() else { panic!("{heard:?}") };
+            assert_eq!(disconnect.code, ReasonCode::ProtocolError);
+            let mut bytes = Vec::new();
+            Packet::Disconnect(disconnect).encode(Version::V5, &mut bytes).unwrap();
+            assert!(bytes.len() <= packet_bytes_max as usize);
+            assert_eq!(disconnect.properties.reason_string, expected);
+            assert_eq!(disconnect.properties.session_expiry_interval, None);
+        }
+    }
+
+    #[test]
+    fn nothing_follows_a_goodbye() {
+        // [MQTT5-3.14.4-1] [MQTT5-3.14.4-2] [MQTT5-3.1.4-6]
+        let mut world = World::new();
+        let client = world.join(Version::V5, "c");
+        world.raw(client, b"\xD0\x00\xC0\x00\xC0\x00");
+        assert!(world.is_closed(client));
+        assert!(matches!(world.heard(client).only(), Packet::Disconnect(_)));
+        assert_eq!(world.core().metrics().get(Counter::PingreqReceived), 0);
+    }
+
+    #[test]
+    fn unsent_bytes_are_known() {
+        let mut world = World::new();
+        let client = world.join(Version::V311, "c");
+        world.clog(client, true);
+        for _ in 0..10 {
+            world.send(client, &Packet::PingReq);
+        }
+        let session = world.core().sessions.find("c").unwrap();
+        assert_eq!(world.core().sessions.get(session).unwrap().link.unsent_bytes, 20);
+        world.clog(client, false);
+        assert_eq!(world.core().sessions.get(session).unwrap().link.unsent_bytes, 0);
+        let metrics = world.core().metrics();
+        assert_eq!(metrics.get(Counter::PingrespSent), 10);
+        assert_eq!(metrics.get(Counter::BytesSent), 24);
     }
 }

@@ -78,7 +78,7 @@ impl Refusal {
             Self::Malformed(cause) => cause.name(),
             Self::NotConnect => "the first packet is not CONNECT",
             Self::SecondConnect => "second CONNECT",
-            Self::NotTaken(packet) => packet.name(),
+            Self::NotTaken(_) => "packet not taken in this state",
             Self::ConnectTimeout => "no CONNECT in time",
             Self::ConnectMemory => "too many clients connect at once",
             Self::HeldBytes => "too many bytes while packets wait",

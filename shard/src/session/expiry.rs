@@ -13,7 +13,7 @@ use crate::ids::SessionId;
 use crate::metrics::Counter;
 use crate::time::Mono;
 
-/// Seconds that the session of a CONNECT outlives its connection under these settings.
+/// Seconds that the session of a CONNECT outlives its connection under these settings. `[MQTT5-3.1.2-23]`
 pub(crate) fn granted_seconds(connect: &Connect<'_>, mqtt: &Mqtt) -> u32 {
     match connect.version {
         Version::V5 => capped(connect.properties.session_expiry_interval.unwrap_or(0), mqtt),

@@ -26,6 +26,8 @@ pub(crate) use self::table::Sessions;
 use self::will::Will;
 
 /// The state of one client. One per client id, on the client's home core.
+///
+/// [MQTT5-4.1.0-1] [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]: it stays at least as long as the connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// Whose it is.

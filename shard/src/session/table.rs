@@ -27,7 +27,7 @@ impl Sessions {
         self.slab.len()
     }
 
-    /// The session of a client id.
+    /// The session of a client id. `[MQTT5-3.1.3-2]` `[MQTT311-3.1.3-2]`
     pub(crate) fn find(&self, client_id: &str) -> Option<SessionId> {
         let has_id =
             |index: &u32| self.slab.at(*index).is_some_and(|session| &*session.client_id == client_id);

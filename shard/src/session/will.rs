@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn without_a_will_none_is_published() {
+        // [MQTT311-3.1.2-12]
+        for version in Version::ALL {
+            let mut world = World::new();
+            let client = world.join(version, "c");
+            world.drop_client(client);
+            world.advance(1_000);
+            assert_eq!(published(&mut world), 0);
+        }
+    }
+
+    #[test]
     fn a_delayed_will_waits_and_a_timely_return_removes_it() {
         // [MQTT5-3.1.3-9] [MQTT5-3.1.2-8]
         let mut world = World::new();

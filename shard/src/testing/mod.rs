@@ -22,6 +22,7 @@ use crate::mesh::MeshMessage;
 use crate::peer::Peer;
 use crate::time::{Mono, NS_PER_MS, Now, WallMs};
 
+mod core_ops;
 pub(crate) mod mechanism;
 
 /// Names a client of a [`World`].
@@ -48,6 +49,7 @@ struct End {
     conn: ConnId,
     inbox: Vec<u8>,
     version: Version,
+    has_greeted: bool,
     is_closed: bool,
     is_paused: bool,
     is_clogged: bool,
@@ -92,10 +94,9 @@ impl Heard {
 
     /// The only packet, which is a CONNACK.
     pub(crate) fn connack(&self) -> ConnAck<'_> {
-        match self.only() {
-            Packet::ConnAck(connack) => connack,
-            other => panic!("{other:?} is no CONNACK"),
-        }
+        let packet = self.only();
+        let Packet::ConnAck(connack) = packet else { panic!("{packet:?} is no CONNACK") };
+        connack
     }
 
     /// The bytes.
@@ -177,6 +178,7 @@ impl World {
             conn,
             inbox: Vec::new(),
             version: Version::V311,
+            has_greeted: false,
             is_closed: false,
             is_paused: false,
             is_clogged: false,
@@ -197,11 +199,16 @@ impl World {
 
     /// A client sends a packet in its version.
     pub(crate) fn send(&mut self, client: Client, packet: &Packet<'_>) {
-        if let Packet::Connect(connect) = packet {
+        if let Packet::Connect(connect) = packet
+            && !self.ends[client.0].has_greeted
+        {
             self.ends[client.0].version = connect.version;
+            self.ends[client.0].has_greeted = true;
         }
         let mut bytes = Vec::new();
-        packet.encode(self.ends[client.0].version, &mut bytes).unwrap();
+        let version =
+            if let Packet::Connect(connect) = packet { connect.version } else { self.version(client) };
+        packet.encode(version, &mut bytes).unwrap();
         self.raw(client, &bytes);
     }
 
@@ -239,6 +246,11 @@ impl World {
     /// The core's name of a client's connection.
     pub(crate) fn conn(&self, client: Client) -> ConnId {
         self.ends[client.0].conn
+    }
+
+    /// What a client speaks.
+    pub(crate) fn version(&self, client: Client) -> Version {
+        self.ends[client.0].version
     }
 
     /// Where a client's connection is.

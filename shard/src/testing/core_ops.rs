@@ -1,0 +1,388 @@
+//! Random events into a few cores: nothing panics, cores name only what lives, and when all have left nothing is left.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use dunlin_wire::packet::{
+    Ack, Auth, AuthProperties, Connect, Disconnect, DisconnectProperties, Packet, Publish, PublishProperties,
+    Subscribe, SubscribeProperties, Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties,
+    Will, WillProperties,
+};
+use dunlin_wire::reason::ReasonCode;
+use dunlin_wire::types::{PacketId, QoS, SubscriptionOptions, Version};
+use proptest::prelude::*;
+
+use super::{Client, World, connect};
+use crate::config::{Config, Mqtt};
+use crate::control::Control;
+use crate::event::Event;
+use crate::hooks::{
+    Accepted, AccessRequest, Answer, AuthOutcome, AuthRequest, Authenticator, Authorizer, HookOutcome, Hooks,
+    MessageHook, PublishVerdict,
+};
+use crate::ids::{ShardId, Token};
+use crate::message::MessageView;
+use crate::random::Random;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Op {
+    Open { shard: u16 },
+    Connect { client: usize, who: u8, flags: u16, seconds: u32 },
+    Packet { client: usize, kind: u8, id: u16, flags: u16 },
+    Mutated { client: usize, kind: u8, flags: u16, at: usize, byte: u8 },
+    Garbage { client: usize, bytes: Vec<u8> },
+    Drop { client: usize },
+    Clog { client: usize, is_clogged: bool },
+    Advance { ms: u64 },
+    Hook { question: usize, verdict: u8 },
+    Kick { who: u8 },
+    Reconfigure { max_packet_size: u32 },
+    Stop { shard: u16 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let client = 0..12_usize;
+    prop_oneof![
+        3 => (0..3_u16).prop_map(|shard| Op::Open { shard }),
+        5 => (client.clone(), 0..5_u8, any::<u16>(), prop_oneof![Just(0), Just(u32::MAX), 0..100_u32])
+            .prop_map(|(client, who, flags, seconds)| Op::Connect { client, who, flags, seconds }),
+        12 => (client.clone(), 0..14_u8, 0..6_u16, any::<u16>())
+            .prop_map(|(client, kind, id, flags)| Op::Packet { client, kind, id, flags }),
+        2 => (client.clone(), 0..14_u8, any::<u16>(), 0..60_usize, any::<u8>())
+            .prop_map(|(client, kind, flags, at, byte)| Op::Mutated { client, kind, flags, at, byte }),
+        1 => (client.clone(), prop::collection::vec(any::<u8>(), 1..40))
+            .prop_map(|(client, bytes)| Op::Garbage { client, bytes }),
+        1 => client.clone().prop_map(|client| Op::Drop { client }),
+        1 => (client, any::<bool>()).prop_map(|(client, is_clogged)| Op::Clog { client, is_clogged }),
+        2 => prop_oneof![0..100_u64, 0..20_000_u64, 0..2_000_000_u64].prop_map(|ms| Op::Advance { ms }),
+        4 => (0..4_usize, any::<u8>()).prop_map(|(question, verdict)| Op::Hook { question, verdict }),
+        1 => (0..5_u8).prop_map(|who| Op::Kick { who }),
+        1 => (20..3_000_u32).prop_map(|max_packet_size| Op::Reconfigure { max_packet_size }),
+        1 => (0..40_u16).prop_map(|shard| Op::Stop { shard }),
+    ]
+}
+
+/// A hook that answers by chance and tells the test which questions it left open.
+struct Moody {
+    shard: ShardId,
+    random: Random,
+    open: Sender<(ShardId, Token)>,
+}
+
+impl Moody {
+    fn decide<T>(&mut self, token: Token, now: impl FnOnce(u32) -> T) -> Answer<T> {
+        let mood = self.random.below(16);
+        if mood < 4 {
+            self.open.send((self.shard, token)).unwrap_or_default();
+            return Answer::Pending;
+        }
+        Answer::Now(now(mood))
+    }
+}
+
+fn auth_outcome(mood: u32) -> AuthOutcome {
+    match mood {
+        0..6 => AuthOutcome::Refuse(ReasonCode::NotAuthorized),
+        6..9 => AuthOutcome::Continue { data: Box::from(&b"more"[..]) },
+        _ => AuthOutcome::Accept(Accepted { superuser: mood == 10, data: Some(Box::from(&b"done"[..])) }),
+    }
+}
+
+impl Authenticator for Moody {
+    fn begin(&mut self, request: &AuthRequest<'_>) -> Answer<AuthOutcome> {
+        self.decide(request.token, auth_outcome)
+    }
+
+    fn proceed(&mut self, request: &AuthRequest<'_>) -> Answer<AuthOutcome> {
+        self.decide(request.token, auth_outcome)
+    }
+
+    fn forget(&mut self, _: Token) {}
+}
+
+impl Authorizer for Moody {
+    fn check(&mut self, request: &AccessRequest<'_>) -> Answer<bool> {
+        self.decide(request.token, |mood| mood > 5)
+    }
+}
+
+impl MessageHook for Moody {
+    fn publish(&mut self, token: Token, message: &MessageView<'_>) -> Answer<PublishVerdict> {
+        self.decide(token, |mood| match mood {
+            4 => PublishVerdict::Drop(ReasonCode::QuotaExceeded),
+            5 => PublishVerdict::Replace(message.to_message()),
+            _ => PublishVerdict::Continue,
+        })
+    }
+}
+
+fn hooks(shard: u16, seed: u64, open: &Sender<(ShardId, Token)>) -> Hooks {
+    let moody = |salt| {
+        Box::new(Moody {
+            shard: ShardId(shard),
+            random: Random::new(seed ^ salt ^ u64::from(shard)),
+            open: open.clone(),
+        })
+    };
+    Hooks {
+        authenticator: (seed & 1 != 0).then(|| moody(1) as Box<dyn Authenticator>),
+        authorizer: (seed & 2 != 0).then(|| moody(2) as Box<dyn Authorizer>),
+        message: (seed & 4 != 0).then(|| moody(3) as Box<dyn MessageHook>),
+        session: None,
+    }
+}
+
+fn settings(max_packet_size: u32) -> Mqtt {
+    Mqtt {
+        max_packet_size,
+        session_expiry_interval: 500,
+        max_session_expiry_interval: Some(1_000),
+        max_mqueue_len: Some(5),
+        max_inflight: 3,
+        receive_maximum: 3,
+        max_awaiting_rel: 2,
+        max_topic_alias: 3,
+        exclusive_subscription: true,
+        outbound_bytes_high: 300,
+        retry_interval_ms: Some(3_000),
+        ..Mqtt::default()
+    }
+}
+
+const IDS: [&str; 5] = ["", "a", "b", "c", "d"];
+const TOPICS: [&str; 6] = ["a", "a/b", "a/b/c", "$SYS/x", "x", "a/"];
+const FILTERS: [&str; 8] = ["a", "a/+", "#", "+/b/#", "$share/g/a/#", "$queue/a", "$exclusive/a/b", "$SYS/#"];
+const CODES: [ReasonCode; 4] = [
+    ReasonCode::Success,
+    ReasonCode::DisconnectWithWillMessage,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::QuotaExceeded,
+];
+
+fn bit(flags: u16, number: u16) -> bool {
+    flags >> number & 1 != 0
+}
+
+fn connect_of(who: u8, flags: u16, seconds: u32) -> Connect<'static> {
+    let version = Version::ALL[usize::from(flags % 3)];
+    let mut packet = connect(version, IDS[usize::from(who)]);
+    packet.clean_start = bit(flags, 4);
+    packet.keep_alive_seconds = flags >> 12;
+    if bit(flags, 5) {
+        let mut properties = WillProperties::default();
+        if version.is_v5() {
+            properties.will_delay_interval = Some(seconds / 2);
+        }
+        let topic = TOPICS[usize::from(flags >> 8) % TOPICS.len()];
+        packet.will =
+            Some(Will { retain: bit(flags, 6), topic, payload: b"will", properties, ..Will::default() });
+    }
+    if version.is_v5() {
+        packet.properties.session_expiry_interval = Some(seconds);
+        packet.properties.authentication_method = bit(flags, 7).then_some("m");
+        packet.properties.receive_maximum = NonZeroU16::new(flags >> 13);
+        packet.properties.maximum_packet_size = NonZeroU32::new(u32::from(flags >> 10) * 9);
+        packet.properties.topic_alias_maximum = Some(flags >> 14);
+        packet.properties.request_problem_information = Some(bit(flags, 8));
+    }
+    packet
+}
+
+/// Sends a packet of a kind; what the client's version cannot say is not sent.
+fn send_kind(world: &mut World, client: Client, kind: u8, id: u16, flags: u16, change: Option<(usize, u8)>) {
+    let version = world.version(client);
+    let packet_id = PacketId::new(id + 1).unwrap();
+    let code = CODES[usize::from(flags >> 8) % 4];
+    let ack = Ack::with_code(packet_id, if bit(flags, 5) { code } else { ReasonCode::Success });
+    let filters = [FILTERS[usize::from(flags) % 8], FILTERS[usize::from(flags >> 3) % 8]];
+    let options = SubscriptionOptions {
+        qos: QoS::from_u8(u8::try_from(flags % 3).unwrap()).unwrap(),
+        no_local: version.is_v5() && bit(flags, 9),
+        retain_as_published: version.is_v5() && bit(flags, 10),
+        ..SubscriptionOptions::default()
+    };
+    let subscriptions = filters.map(|filter| Subscription { filter, options });
+    let qos = QoS::from_u8(u8::try_from(flags >> 2 & 3).unwrap()).unwrap_or_default();
+    let mut properties = PublishProperties::default();
+    if version.is_v5() && bit(flags, 12) {
+        properties.topic_alias = NonZeroU16::new(flags >> 14);
+        properties.message_expiry_interval = bit(flags, 11).then_some(5);
+    }
+    let publish = Publish {
+        dup: bit(flags, 13) && qos > QoS::AtMostOnce,
+        qos,
+        retain: bit(flags, 7),
+        topic: if properties.topic_alias.is_some() && bit(flags, 8) {
+            ""
+        } else {
+            TOPICS[usize::from(flags >> 4) % 6]
+        },
+        packet_id: (qos > QoS::AtMostOnce).then_some(packet_id),
+        properties,
+        payload: &[7; 200][..usize::from(flags >> 8) % 200],
+    };
+    let packet = match kind {
+        0..4 => Packet::Publish(publish),
+        4 | 5 => Packet::Subscribe(Subscribe {
+            packet_id,
+            properties: SubscribeProperties {
+                subscription_identifier: (version.is_v5() && bit(flags, 6)).then_some(u32::from(id) + 1),
+                user_properties: UserProperties::NONE,
+            },
+            subscriptions: Subscriptions::from_slice(&subscriptions),
+        }),
+        6 => Packet::Unsubscribe(Unsubscribe {
+            packet_id,
+            user_properties: UserProperties::NONE,
+            filters: TopicFilters::from_slice(&filters),
+        }),
+        7 => Packet::PubAck(ack),
+        8 => Packet::PubRec(ack),
+        9 => Packet::PubRel(Ack::success(packet_id)),
+        10 => Packet::PubComp(Ack::success(packet_id)),
+        11 => Packet::PingReq,
+        12 => Packet::Disconnect(Disconnect {
+            code: if version.is_v5() { code } else { ReasonCode::Success },
+            properties: DisconnectProperties {
+                session_expiry_interval: (version.is_v5() && bit(flags, 9)).then_some(u32::from(flags)),
+                ..DisconnectProperties::default()
+            },
+        }),
+        _ => Packet::Auth(Auth {
+            code: if bit(flags, 1) { ReasonCode::ReAuthenticate } else { ReasonCode::ContinueAuthentication },
+            properties: AuthProperties { authentication_method: Some("m"), ..AuthProperties::default() },
+        }),
+    };
+    let mut bytes = Vec::new();
+    if packet.encode(version, &mut bytes).is_err() {
+        return;
+    }
+    if let Some((at, byte)) = change {
+        let at = at % bytes.len();
+        bytes[at] = byte;
+    }
+    world.raw(client, &bytes);
+}
+
+fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(ShardId, Token)>, op: &Op) {
+    let pick =
+        |clients: &[Client], index: usize| (!clients.is_empty()).then(|| clients[index % clients.len()]);
+    match op {
+        Op::Open { shard } => clients.push(world.open_at(ShardId(*shard % 3))),
+        Op::Connect { client, who, flags, seconds } => {
+            if let Some(client) = pick(clients, *client) {
+                world.send(client, &Packet::Connect(connect_of(*who, *flags, *seconds)));
+            }
+        }
+        Op::Packet { client, kind, id, flags } => {
+            if let Some(client) = pick(clients, *client) {
+                send_kind(world, client, *kind, *id, *flags, None);
+            }
+        }
+        Op::Mutated { client, kind, flags, at, byte } => {
+            if let Some(client) = pick(clients, *client) {
+                send_kind(world, client, *kind, 0, *flags, Some((*at, *byte)));
+            }
+        }
+        Op::Garbage { client, bytes } => {
+            if let Some(client) = pick(clients, *client) {
+                world.raw(client, bytes);
+            }
+        }
+        Op::Drop { client } => {
+            if let Some(client) = pick(clients, *client) {
+                world.drop_client(client);
+                clients.retain(|other| *other != client);
+            }
+        }
+        Op::Clog { client, is_clogged } => {
+            if let Some(client) = pick(clients, *client) {
+                world.clog(client, *is_clogged);
+            }
+        }
+        Op::Advance { ms } => world.advance_ms(*ms),
+        Op::Hook { question, verdict } => {
+            if !questions.is_empty() {
+                let (shard, token) = questions.remove(question % questions.len());
+                answer(world, shard, token, *verdict);
+            }
+        }
+        Op::Kick { who } => {
+            for shard in 0..3 {
+                let client_id = IDS[usize::from(*who)].into();
+                world.handle(ShardId(shard), Event::Control(Control::Kick { client_id }));
+            }
+        }
+        Op::Reconfigure { max_packet_size } => {
+            let config = Arc::new(Config { mqtt: settings(*max_packet_size) });
+            world.handle(ShardId(0), Event::Control(Control::Reconfigure(config)));
+        }
+        Op::Stop { shard } => {
+            if *shard < 3 {
+                world.handle(ShardId(*shard), Event::Control(Control::Stop));
+            }
+        }
+    }
+}
+
+/// Answers a question in every form: only the one that was asked for counts.
+fn answer(world: &mut World, shard: ShardId, token: Token, verdict: u8) {
+    for outcome in [
+        HookOutcome::Auth(auth_outcome(u32::from(verdict % 16))),
+        HookOutcome::Access(verdict > 60),
+        HookOutcome::Publish(if verdict > 60 {
+            PublishVerdict::Continue
+        } else {
+            PublishVerdict::Drop(ReasonCode::NotAuthorized)
+        }),
+    ] {
+        world.handle(shard, Event::HookDone { token, outcome });
+    }
+}
+
+fn run(ops: &[Op], seed: u64) {
+    let (open, opened): (_, Receiver<(ShardId, Token)>) = channel();
+    let all_hooks = (0..3).map(|shard| hooks(shard, seed, &open)).collect();
+    let mut world = World::of_cores(settings(1_000), all_hooks);
+    let (mut clients, mut questions) = (Vec::new(), Vec::new());
+    for op in ops {
+        apply(&mut world, &mut clients, &mut questions, op);
+        questions.extend(opened.try_iter());
+        for client in &clients {
+            world.heard(*client).packets();
+        }
+    }
+    for client in clients {
+        world.drop_client(client);
+    }
+    // Wills and messages may ask again, and answers may come late.
+    for _ in 0..50 {
+        questions.extend(opened.try_iter());
+        for (shard, token) in std::mem::take(&mut questions) {
+            answer(&mut world, shard, token, 100);
+        }
+        world.advance(100);
+    }
+    for core in &world.cores {
+        let gauges = core.gauges();
+        assert_eq!(
+            (gauges.connections, gauges.live_connections, gauges.sessions),
+            (0, 0, 0),
+            "all have left"
+        );
+        assert_eq!((core.held_bytes, core.greeting_pool_bytes), (0, 0), "nothing is held for nobody");
+        assert_eq!(core.questions.len(), 0, "nobody is asked for an answer");
+        assert_eq!((gauges.subscriptions, gauges.queued), (0, 0), "sessions take their things with them");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_events_leave_nothing_behind(ops in prop::collection::vec(op(), 1..120), seed in any::<u64>()) {
+        run(&ops, seed);
+    }
+}
