@@ -167,6 +167,7 @@ pub fn publish<'a>(
 ///
 /// # Errors
 /// As [`frame_of`] and [`decode`].
+#[inline]
 pub fn decode_one<'a>(
     buf: &'a [u8],
     version: Version,

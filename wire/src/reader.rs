@@ -153,7 +153,8 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::topic_name`], or nothing.
     ///
-    /// One pass over the bytes looks for all that may be wrong; only then it is told apart.
+    /// One pass over the bytes looks for all that may be wrong; only then it is told apart. A topic
+    /// has fewer slashes than bytes, so slashes are counted only in one that is long enough.
     #[inline]
     pub(crate) fn topic_name_or_empty(&mut self, limits: &Limits) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
@@ -161,32 +162,28 @@ impl<'a> Reader<'a> {
             // [MQTT5-3.3.2-1] [MQTT311-3.3.2-1]
             return Err(self.error(Cause::StringNotUtf8));
         };
-        let (mut forbidden, mut slashes) = (false, 0_usize);
-        for &byte in bytes {
-            forbidden |= (byte == 0) | (byte == b'+') | (byte == b'#');
-            slashes = slashes.wrapping_add(usize::from(byte == b'/'));
-        }
-        if forbidden || slashes >= usize::from(limits.topic_levels_max) || self.strict {
-            self.check_topic_name(bytes, slashes, limits)?;
+        let forbidden = bytes.iter().fold(false, |found, &b| found | (b == 0) | (b == b'+') | (b == b'#'));
+        if forbidden || bytes.len() >= usize::from(limits.topic_levels_max) || self.strict {
+            self.check_topic_name(topic, limits)?;
         }
         Ok(topic)
     }
 
     /// Tells what is wrong with a topic name, if anything.
     #[cold]
-    fn check_topic_name(&self, bytes: &[u8], slashes: usize, limits: &Limits) -> Result<(), DecodeError> {
-        let topic = utf8::check(bytes, self.strict).map_err(|cause| self.error(cause))?;
+    fn check_topic_name(&self, topic: &str, limits: &Limits) -> Result<(), DecodeError> {
+        utf8::check(topic.as_bytes(), self.strict).map_err(|cause| self.error(cause))?;
         // [MQTT5-3.3.2-2] [MQTT311-3.3.2-2] [MQTT5-4.7.0-1] [MQTT311-4.7.1-1]
         if topic::has_wildcard(topic) {
             return Err(self.error(Cause::TopicNameWildcard));
         }
-        self.check_levels(slashes, limits)
+        self.check_levels(topic, limits)
     }
 
-    /// Fails if a topic with this many slashes has too many levels.
-    fn check_levels(&self, slashes: usize, limits: &Limits) -> Result<(), DecodeError> {
+    /// Fails if a topic name or filter has too many levels.
+    fn check_levels(&self, topic: &str, limits: &Limits) -> Result<(), DecodeError> {
         let max = limits.topic_levels_max;
-        if slashes >= usize::from(max) {
+        if topic::level_count(topic) > usize::from(max) {
             return Err(self.error(Cause::TopicLevelsTooMany { max }));
         }
         Ok(())
@@ -200,7 +197,7 @@ impl<'a> Reader<'a> {
         if topic::check_filter(filter).is_err() {
             return Err(self.error(Cause::TopicFilterInvalid));
         }
-        self.check_levels(topic::level_count(filter).saturating_sub(1), limits)?;
+        self.check_levels(filter, limits)?;
         Ok(filter)
     }
 

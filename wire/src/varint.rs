@@ -24,6 +24,12 @@ pub enum Varint {
 /// if a shorter form exists `[MQTT5-1.5.5-1]`.
 #[inline]
 pub fn decode(buf: &[u8]) -> Result<Varint, Cause> {
+    // Nearly all numbers of the protocol are this short.
+    if let Some(&byte) = buf.first()
+        && byte < 0x80
+    {
+        return Ok(Varint::Whole { value: u32::from(byte), bytes: 1 });
+    }
     let number = decode_any_form(buf);
     if let Ok(Varint::Whole { value, bytes }) = number {
         // [MQTT5-1.5.5-1]
