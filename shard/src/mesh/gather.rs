@@ -32,6 +32,12 @@ impl<T> Questions<T> {
     pub(crate) fn take(&mut self, asked: Token) -> Option<T> {
         self.open.remove(key(asked))
     }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.len()
+    }
 }
 
 const fn token(key: SlabKey) -> Token {

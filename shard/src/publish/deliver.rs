@@ -229,7 +229,6 @@ impl ShardCore {
             metrics.count(Counter::DeliveryDropped);
             metrics.count(drop_counter(reason));
         });
-        entry.traffic.shed();
     }
 
     /// Sends what waits for a session while its window and its socket have room, then goes on with retained messages.
@@ -270,7 +269,6 @@ impl ShardCore {
         } else {
             windows.queue.pop_qos0(self.now.wall, &mut dropped)
         };
-        entry.traffic.shed();
         Some((conn, link, waiting?.message))
     }
 

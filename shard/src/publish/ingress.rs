@@ -383,9 +383,8 @@ impl ShardCore {
         let Some(connection) = self.connections.get(conn) else { return };
         let (index, is_v5) = (connection.session, connection.version.is_v5());
         let Some(session) = self.sessions.at_mut(index) else { return };
-        let traffic = &mut session.traffic;
-        let known = traffic.windows.as_mut().is_some_and(|windows| windows.incoming.release(ack.packet_id));
-        traffic.shed();
+        let windows = session.traffic.windows.as_mut();
+        let known = windows.is_some_and(|windows| windows.incoming.release(ack.packet_id));
         if known {
             self.return_quota(conn);
         } else {

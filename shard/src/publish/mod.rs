@@ -9,7 +9,6 @@ use crate::config::Mqtt;
 use crate::connection::{AliasesIn, AliasesOut};
 use crate::core::Setup;
 use crate::deadlines::DeadlineKey;
-use crate::ids::Token;
 use crate::mesh::InterestChange;
 use crate::mesh::announce::Announcements;
 use crate::mesh::gather::Questions;
@@ -159,7 +158,8 @@ impl Traffic {
         self.windows.get_or_insert_default()
     }
 
-    /// Gives the box back if nothing is in it.
+    /// Gives the box back if nothing is in it. Only of a session without connection: identifiers go round in a circle
+    /// while a connection lives, so that a late acknowledgement does not hit a new message.
     fn shed(&mut self) {
         if self.windows.as_ref().is_some_and(|windows| windows.is_idle()) {
             self.windows = None;
@@ -186,8 +186,8 @@ pub(crate) struct Flow {
     replay: Option<Box<Replay>>,
     /// A PUBLISH that waits for a hook.
     publish: Option<Box<PendingPublish>>,
-    /// A SUBSCRIBE that waits for a hook or a claim: the question, and where the packet is kept.
-    subscribe: Option<Box<(Token, Token)>>,
+    /// A SUBSCRIBE that waits for a hook or a claim.
+    subscribe: Option<Box<Subscribing>>,
 }
 
 impl Flow {
@@ -220,3 +220,6 @@ fn queue_limits(mqtt: &Mqtt) -> QueueLimits {
 }
 
 const _: () = assert!(size_of::<Traffic>() == 24, "part of what an idle session costs");
+
+#[cfg(test)]
+mod tests;

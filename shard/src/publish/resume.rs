@@ -46,6 +46,9 @@ impl ShardCore {
     /// Messages of shared subscriptions that were not sent yet go back to their groups: members with a connection come
     /// first. What was sent stays, to be completed with this member. [MQTT5-4.8.2-4]
     pub(crate) fn on_session_detached(&mut self, session: SessionId, actions: &mut Actions) {
+        if let Some(entry) = self.sessions.get_mut(session) {
+            entry.traffic.shed();
+        }
         if self.routing.specials.count_of(session.index) == 0 {
             return;
         }
@@ -105,9 +108,7 @@ impl ShardCore {
     fn take_queue(&mut self, session: SessionId) -> Vec<Delivery> {
         let Some(entry) = self.sessions.get_mut(session) else { return Vec::new() };
         let Some(windows) = &mut entry.traffic.windows else { return Vec::new() };
-        let all = windows.queue.drain().map(|(_, waiting)| waiting.message).collect();
-        entry.traffic.shed();
-        all
+        windows.queue.drain().map(|(_, waiting)| waiting.message).collect()
     }
 
     /// Ends a plain subscription in the index; other shards hear of it if it was the filter's last.
@@ -144,7 +145,9 @@ impl ShardCore {
         if retry_due {
             self.retry(session, actions);
         }
-        if let Some(entry) = self.sessions.at_mut(session) {
+        if let Some(entry) = self.sessions.at_mut(session)
+            && entry.conn().is_none()
+        {
             entry.traffic.shed();
         }
     }

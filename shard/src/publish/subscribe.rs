@@ -141,11 +141,10 @@ impl ShardCore {
     /// Keeps a SUBSCRIBE until its answers are there, or answers it.
     fn park_or_finish(&mut self, mut work: Subscribing, actions: &mut Actions) {
         self.announce(actions);
-        if let Some(asked) = work.asked {
+        if work.asked.is_some() {
             let conn = work.conn;
-            let parked = self.routing.subscribing.ask(work);
             if let Some(connection) = self.connections.get_mut(conn) {
-                connection.rare_mut().flow.subscribe = Some(Box::new((asked, parked)));
+                connection.rare_mut().flow.subscribe = Some(Box::new(work));
                 self.hold(conn, Hold::Hook, actions);
             }
             return;
@@ -385,9 +384,9 @@ impl ShardCore {
     /// Takes the SUBSCRIBE out that waits for this answer; its connection may go on.
     fn take_held_subscribe(&mut self, conn: ConnId, token: Token) -> Option<Subscribing> {
         let flow = &mut self.connections.get_mut(conn)?.rare.as_mut()?.flow;
-        let (_, parked) = *flow.subscribe.take_if(|waits| waits.0 == token)?;
+        let work = flow.subscribe.take_if(|work| work.asked == Some(token))?;
         self.release(conn, Hold::Hook);
-        self.routing.subscribing.take(parked)
+        Some(*work)
     }
 
     /// Asks the home of an exclusive topic for it.
