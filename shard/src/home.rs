@@ -25,12 +25,18 @@ pub fn slot_of_topic(topic: &str) -> u16 {
 }
 
 /// The home shard of a topic: of its retained message, and of an exclusive subscription to it.
+///
+/// # Panics
+/// If there is no shard.
 #[must_use]
 pub fn shard_of_topic(topic: &str, shard_count: u16) -> ShardId {
     shard_of_slot(slot_of_topic(topic), shard_count)
 }
 
 /// The home shard of what has only a hash, such as a shared group. Not stored anywhere.
+///
+/// # Panics
+/// If there is no shard.
 #[must_use]
 pub fn shard_of_hash(hash: u64, shard_count: u16) -> ShardId {
     let slot = hash % u64::from(SLOT_COUNT);

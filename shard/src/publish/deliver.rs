@@ -46,6 +46,14 @@ impl DeliveryRules {
     }
 }
 
+/// A session with a connection that takes messages now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiver {
+    pub(super) session: u32,
+    pub(super) conn: ConnId,
+    pub(super) link: Link,
+}
+
 impl ShardCore {
     /// The settings for deliveries.
     pub(super) fn delivery_rules(&self) -> DeliveryRules {
@@ -74,27 +82,21 @@ impl ShardCore {
         if let Some(conn) = link.conn()
             && is_clear
         {
+            let to = Receiver { session, conn, link };
             let windows = entry.traffic.windows.as_deref();
             if windows.is_none_or(|windows| windows.queue.is_empty()) {
                 if terms.qos == QoS::AtMostOnce {
-                    self.transmit(session, conn, &link, terms, None, publication, actions);
+                    self.transmit(&to, terms, None, publication, actions);
                     return;
                 }
                 if windows.is_none_or(|windows| windows.outgoing.has_room(rules.window(&link))) {
-                    self.begin(
-                        session,
-                        conn,
-                        &link,
-                        Delivery::new(publication.keep(), terms),
-                        publication,
-                        actions,
-                    );
+                    self.begin(&to, Delivery::new(publication.keep(), terms), publication, actions);
                     return;
                 }
             } else if terms.qos == QoS::AtMostOnce && windows.is_some_and(|windows| !windows.queue.has_qos0())
             {
                 // Order is per QoS: QoS 0 need not wait behind a full window. [MQTT5-4.6.0-5]
-                self.transmit(session, conn, &link, terms, None, publication, actions);
+                self.transmit(&to, terms, None, publication, actions);
                 return;
             }
         }
@@ -107,44 +109,36 @@ impl ShardCore {
     /// [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
     fn begin(
         &mut self,
-        session: u32,
-        conn: ConnId,
-        link: &Link,
+        to: &Receiver,
         delivery: Delivery,
         publication: &mut Publication<'_>,
         actions: &mut Actions,
     ) {
-        let Some(entry) = self.sessions.at_mut(session) else { return };
+        let Some(entry) = self.sessions.at_mut(to.session) else { return };
         let windows = entry.traffic.windows_mut();
         let Some(packet_id) = windows.outgoing.push(delivery.qos, delivery.clone()) else { return };
-        if link.retries() && windows.retry_deadline.is_none() {
-            self.arm_retry(session);
+        if to.link.retries() && windows.retry_deadline.is_none() {
+            self.arm_retry(to.session);
         }
-        let sent = delivery.with_terms(|terms| {
-            self.transmit(session, conn, link, terms, Some(packet_id), publication, actions)
-        });
-        if !sent && let Some(entry) = self.sessions.at_mut(session) {
+        let sent =
+            delivery.with_terms(|terms| self.transmit(to, terms, Some(packet_id), publication, actions));
+        if !sent && let Some(entry) = self.sessions.at_mut(to.session) {
             // [MQTT5-3.1.2-25]: as if it had been delivered.
             entry.traffic.windows_mut().outgoing.forget(packet_id);
         }
     }
 
     /// Writes one PUBLISH for the first time; whether the client takes packets of its size. [MQTT5-3.1.2-25]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the inner loop of a fan-out; a struct would be built per subscriber"
-    )]
     #[inline]
     fn transmit(
         &mut self,
-        session: u32,
-        conn: ConnId,
-        link: &Link,
+        to: &Receiver,
         terms: &Terms<'_>,
         packet_id: Option<PacketId>,
         publication: &mut Publication<'_>,
         actions: &mut Actions,
     ) -> bool {
+        let link = &to.link;
         let transfer = Transfer {
             version: link.version,
             qos: terms.qos,
@@ -155,11 +149,11 @@ impl ShardCore {
             packet_bytes_max: link.packet_bytes_max,
         };
         let sent = if link.topic_alias_maximum == 0 {
-            publication.send(conn, &transfer, actions)
+            publication.send(to.conn, &transfer, actions)
         } else {
-            self.transmit_aliased(conn, link, &transfer, publication, actions)
+            self.transmit_aliased(to, &transfer, publication, actions)
         };
-        self.account_delivery(session, terms.qos, sent)
+        self.account_delivery(to.session, terms.qos, sent)
     }
 
     /// Counts what came of a transfer.
@@ -190,8 +184,7 @@ impl ShardCore {
     /// [MQTT5-3.1.2-26] [MQTT5-3.1.2-27] [MQTT5-3.3.2-8] [MQTT5-3.3.2-11]
     fn transmit_aliased(
         &mut self,
-        conn: ConnId,
-        link: &Link,
+        to: &Receiver,
         transfer: &Transfer<'_>,
         publication: &mut Publication<'_>,
         actions: &mut Actions,
@@ -201,10 +194,11 @@ impl ShardCore {
             return Err(TooLarge);
         }
         let key = self.routing.key;
+        let conn = to.conn;
         let Some(connection) = self.connections.get_mut(conn) else { return Err(TooLarge) };
         let aliases = connection.rare_mut().flow.aliases.get_or_insert_default();
         let outgoing = aliases.outgoing.get_or_insert_with(|| Box::new(AliasesOut::new(key)));
-        match outgoing.assign(publication.view().topic, link.topic_alias_maximum) {
+        match outgoing.assign(publication.view().topic, to.link.topic_alias_maximum) {
             OutTopic::Named => publication.send(conn, transfer, actions),
             alias @ (OutTopic::Introduced(_) | OutTopic::Aliased(_)) => {
                 publication.send_aliased(conn, transfer, alias, actions)
@@ -234,22 +228,20 @@ impl ShardCore {
     /// Sends what waits for a session while its window and its socket have room, then goes on with retained messages.
     pub(super) fn pump(&mut self, session: u32, actions: &mut Actions) {
         let rules = self.delivery_rules();
-        while let Some((conn, link, delivery)) = self.next_waiting(session, &rules) {
+        while let Some((to, delivery)) = self.next_waiting(session, &rules) {
             let message = delivery.message.clone();
             let mut publication = Publication::of_message(&message, self.now.wall);
             if delivery.qos == QoS::AtMostOnce {
-                delivery.with_terms(|terms| {
-                    self.transmit(session, conn, &link, terms, None, &mut publication, actions)
-                });
+                delivery.with_terms(|terms| self.transmit(&to, terms, None, &mut publication, actions));
             } else {
-                self.begin(session, conn, &link, delivery, &mut publication, actions);
+                self.begin(&to, delivery, &mut publication, actions);
             }
         }
         self.continue_replay(session, actions);
     }
 
     /// The next message that waits, if it may go now.
-    fn next_waiting(&mut self, session: u32, rules: &DeliveryRules) -> Option<(ConnId, Link, Delivery)> {
+    fn next_waiting(&mut self, session: u32, rules: &DeliveryRules) -> Option<(Receiver, Delivery)> {
         let entry = self.sessions.at_mut(session)?;
         let link = entry.link;
         let conn = link.conn()?;
@@ -269,7 +261,7 @@ impl ShardCore {
         } else {
             windows.queue.pop_qos0(self.now.wall, &mut dropped)
         };
-        Some((conn, link, waiting?.message))
+        Some((Receiver { session, conn, link }, waiting?.message))
     }
 
     /// Sends again what the client has not acknowledged, in the original order and as far as its window allows; then what
@@ -285,7 +277,7 @@ impl ShardCore {
                 Some(Resend::Publish { id, message, .. }) => (id, Some(message.clone())),
                 Some(Resend::PubRel { id }) => (id, None),
             };
-            self.send_again(session, conn, &link, again, actions);
+            self.send_again(&Receiver { session, conn, link }, again, actions);
         }
         self.pump(session, actions);
     }
@@ -294,12 +286,11 @@ impl ShardCore {
     /// the connection.
     pub(super) fn send_again(
         &mut self,
-        session: u32,
-        conn: ConnId,
-        link: &Link,
+        to: &Receiver,
         (id, delivery): (PacketId, Option<Delivery>),
         actions: &mut Actions,
     ) {
+        let Receiver { session, conn, link } = *to;
         let Some(delivery) = delivery else {
             self.send_packet(conn, &Packet::PubRel(Ack::success(id)), actions);
             return;

@@ -11,6 +11,7 @@ pub(crate) struct Delivery {
     /// What.
     pub(crate) message: Message,
     /// Subscription Identifiers beyond the first.
+    #[expect(clippy::box_collection, reason = "each message that waits is 16 B smaller for it")]
     more_ids: Option<Box<Vec<u32>>>,
     /// The shared subscription that chose this session, to which it returns if the session ends first.
     pub(crate) group: Option<GroupKey>,

@@ -79,7 +79,7 @@ impl ShardCore {
                     expiry_seconds: publish
                         .properties
                         .message_expiry_interval
-                        .or(self.configs.current().message_expiry_interval),
+                        .or_else(|| self.configs.current().message_expiry_interval),
                     publisher: &scratch.publisher,
                     properties: &scratch.properties,
                     payload: publish.payload,

@@ -267,6 +267,7 @@ mod tests {
     }
 
     /// What one connection receives.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only sends are expected")]
     fn sent(actions: &Actions) -> Vec<Vec<u8>> {
         let bytes = |action: &Action| match action {
             Action::Send { head, payload, .. } => {

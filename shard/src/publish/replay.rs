@@ -132,11 +132,11 @@ impl ShardCore {
             replay.jobs.pop_front();
             return true;
         }
-        let (shard, Some(mut cursor)) = (job.shard, job.cursor.take()) else { return true };
+        let (shard, Some(cursor)) = (job.shard, job.cursor.take()) else { return true };
         if shard == own {
-            let (messages, is_done) = self.read_retained(&mut cursor);
+            let (messages, cursor) = self.read_retained(cursor);
             if let Some(replay) = self.replay_of(conn) {
-                replay.take_page(messages, (!is_done).then_some(cursor));
+                replay.take_page(messages, cursor);
             }
             return true;
         }
@@ -150,10 +150,10 @@ impl ShardCore {
     }
 
     /// Another shard wants a page.
-    pub(super) fn on_retained_ask(&mut self, from: ShardId, ask: RetainedAsk, actions: &mut Actions) {
-        let RetainedAsk { token, mut cursor } = ask;
-        let (messages, is_done) = self.read_retained(&mut cursor);
-        let page = RetainedPage { token, messages, cursor: (!is_done).then_some(cursor) };
+    pub(super) fn on_retained_ask(&self, from: ShardId, ask: RetainedAsk, actions: &mut Actions) {
+        let RetainedAsk { token, cursor } = ask;
+        let (messages, cursor) = self.read_retained(cursor);
+        let page = RetainedPage { token, messages, cursor };
         actions.list.push(Action::Mesh { to: from, message: MeshMessage::RetainedPage(Box::new(page)) });
     }
 
@@ -171,12 +171,12 @@ impl ShardCore {
         }
     }
 
-    /// A page of this shard's store, and whether it was the last. Expired messages are left out. [MQTT5-3.3.2-5]
-    fn read_retained(&self, cursor: &mut RetainedCursor) -> (Vec<Message>, bool) {
+    /// A page of this shard's store, and where to go on. Expired messages are left out. [MQTT5-3.3.2-5]
+    fn read_retained(&self, mut cursor: RetainedCursor) -> (Vec<Message>, Option<RetainedCursor>) {
         let now = self.now.wall;
         let (mut messages, mut bytes, mut steps) = (Vec::new(), 0, 0);
         loop {
-            let page = self.routing.retained.page(cursor, RETAINED_STEP_COUNT, |_, message| {
+            let page = self.routing.retained.page(&mut cursor, RETAINED_STEP_COUNT, |_, message| {
                 if !message.view().is_expired(now) {
                     bytes += message.bytes();
                     messages.push(message.clone());
@@ -187,8 +187,8 @@ impl ShardCore {
                 || bytes >= RETAINED_PAGE_BYTES_MAX
                 || steps >= RETAINED_LOOK_COUNT_MAX;
             match page {
-                Page::Done => return (messages, true),
-                Page::More if is_full => return (messages, false),
+                Page::Done => return (messages, None),
+                Page::More if is_full => return (messages, Some(cursor)),
                 Page::More => {}
             }
         }

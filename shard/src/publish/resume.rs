@@ -2,6 +2,7 @@
 
 use dunlin_wire::types::{PacketId, QoS};
 
+use super::deliver::Receiver;
 use super::delivery::Delivery;
 use super::special::Special;
 use crate::action::Actions;
@@ -179,7 +180,7 @@ impl ShardCore {
                 })
                 .collect();
             for packet in again {
-                self.send_again(session, conn, &link, packet, actions);
+                self.send_again(&Receiver { session, conn, link }, packet, actions);
             }
         }
         self.arm_retry(session);

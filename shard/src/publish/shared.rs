@@ -26,8 +26,7 @@ impl ShardCore {
     pub(super) fn join_group(
         &mut self,
         session: SessionId,
-        group: &str,
-        filter: &str,
+        (group, filter): (&str, &str),
         written: &str,
         (options, subscription_id): (SubscriptionOptions, u32),
         actions: &mut Actions,

@@ -434,7 +434,7 @@ impl ShardCore {
             FilterKind::Shared { group, filter } => {
                 let terms = (options, work.subscription_id);
                 if let Some(token) =
-                    self.join_group(work.session, group, filter, wish.written, terms, actions)
+                    self.join_group(work.session, (group, filter), wish.written, terms, actions)
                 {
                     work.joins.push(token);
                     work.open_count += 1;

@@ -1,5 +1,7 @@
 //! Conversations of clients with one, two and three cores: what is published, and what arrives.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for")]
+
 use dunlin_wire::packet::{
     Ack, Packet, Publish, PublishProperties, Subscribe, SubscribeProperties, Subscription, Subscriptions,
     TopicFilters, Unsubscribe, UserProperties,
