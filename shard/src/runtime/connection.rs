@@ -19,10 +19,14 @@ pub(super) struct Conn {
     pub(super) armed: Reader,
     /// What should.
     pub(super) wanted: Reader,
+    /// The core does not want to read.
+    pub(super) paused: bool,
     /// `armed` was told to end.
     pub(super) cancelling: bool,
     /// A receive that does not wait is under way.
     pub(super) receiving_now: bool,
+    /// A poll spoke while it was: receive once more after it.
+    pub(super) again: bool,
     /// Data came since the last sweep.
     pub(super) active: bool,
     /// The period of `wakes`.
@@ -74,6 +78,10 @@ pub(super) struct Rare {
     pub(super) sent: usize,
     /// A waiting send is under way.
     pub(super) sending: bool,
+    /// Bytes of this tick's output that the socket did not take.
+    pub(super) unsent: u32,
+    /// The send of this tick failed.
+    pub(super) failed: bool,
     /// On its way to its home.
     pub(super) leaving: Option<Leaving>,
 }

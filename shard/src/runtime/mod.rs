@@ -10,25 +10,42 @@
 mod buffers;
 mod clock;
 mod config;
+mod connection;
+mod contain;
+mod edge;
+mod executor;
+mod handoff;
 mod inbox;
+mod listener;
+mod mesh;
 mod metrics;
+mod output;
+mod park;
 mod ring;
 pub mod selfcheck;
+mod sending;
 mod sys;
 mod tag;
+mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 pub use config::{EdgeConfig, Listener, Park, RingConfig};
+pub use contain::Core;
 pub use inbox::{INBOX_LETTERS, InboxError, ShardAnswer, ShardHandle};
 pub use metrics::EdgeMetrics;
 
 use crate::control::Control;
-use crate::core::Setup;
+use crate::core::{Setup, ShardCore};
 use crate::ids::{ListenerId, ShardId};
+use edge::Parts;
+use listener::{Listeners, Listening};
 
 /// A running set of shards. Dropping it leaves them running: call [`Runtime::stop`] and [`Runtime::join`].
 #[derive(Debug)]
@@ -36,7 +53,12 @@ pub struct Runtime {
     handles: Vec<ShardHandle>,
     listening: Vec<(ListenerId, SocketAddr)>,
     answers: Receiver<ShardAnswer>,
+    ended: Receiver<ShardId>,
+    threads: Vec<ShardThread>,
 }
+
+type Outcome = Result<EdgeMetrics, String>;
+type ShardThread = ExecutorJoinHandle<Outcome>;
 
 impl Runtime {
     /// The way into each shard, in order.
@@ -57,6 +79,13 @@ impl Runtime {
         &self.answers
     }
 
+    /// Names each shard once, when it has ended. One that ends before [`Runtime::stop`] has failed: the process should stop,
+    /// and [`Runtime::join`] tells why.
+    #[must_use]
+    pub fn ended(&self) -> &Receiver<ShardId> {
+        &self.ended
+    }
+
     /// Asks all shards to stop: no new connections, DISCONNECT, wills, and an end within
     /// [`EdgeConfig::stop_ms_max`]. Safe to call twice; returns at once.
     pub fn stop(&self) {
@@ -66,12 +95,21 @@ impl Runtime {
         }
     }
 
-    /// Waits until all shards have ended.
+    /// Waits until all shards have ended, and gives their last counters in order.
     ///
     /// # Errors
     /// The first shard that did not end as it should.
-    pub fn join(self) -> Result<(), RunError> {
-        Ok(())
+    pub fn join(self) -> Result<Vec<EdgeMetrics>, RunError> {
+        let mut counters = Vec::with_capacity(self.threads.len());
+        let mut failure = None;
+        for (shard, thread) in (0..).map(ShardId).zip(self.threads) {
+            let outcome = thread.join().unwrap_or_else(|error| Err(error.to_string()));
+            match outcome {
+                Ok(metrics) => counters.push(metrics),
+                Err(reason) => failure = failure.or(Some(RunError::Shard { shard, reason })),
+            }
+        }
+        failure.map_or(Ok(counters), Err)
     }
 }
 
@@ -109,7 +147,7 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The kernel refused to go on.
+    /// The kernel refused to go on, or the edge failed.
     #[error("shard {} ended: {reason}", shard.0)]
     Shard {
         /// Which shard.
@@ -125,8 +163,126 @@ pub enum RunError {
 /// # Errors
 /// When an address cannot be bound or a shard cannot start; nothing runs then.
 pub fn start(config: EdgeConfig, setups: Vec<Setup>) -> Result<Runtime, StartError> {
-    Err(StartError::Count { setups: setups.len(), shards: config.shard_count() })
+    let makers = setups.into_iter().map(|setup| move || ShardCore::new(setup)).collect();
+    start_with(config, makers)
 }
+
+/// [`start`] for any core: each is made on the thread of its shard.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with<C, F>(config: EdgeConfig, makers: Vec<F>) -> Result<Runtime, StartError>
+where
+    C: Core + 'static,
+    F: FnOnce() -> C + Send + 'static,
+{
+    let shards = config.shard_count();
+    if makers.len() != shards || shards == 0 || u16::try_from(shards).is_err() {
+        return Err(StartError::Count { setups: makers.len(), shards });
+    }
+    let (nofile, _) = sys::raise_nofile();
+    let table_entries = u32::try_from(nofile).unwrap_or(u32::MAX).min(config.rings.table_entries_max);
+    let (listening, sockets) = listen(&config)?;
+    let mut handles = Vec::new();
+    let mut inboxes = Vec::new();
+    for shard in (0..).map(ShardId).take(shards) {
+        let failed = |error: io::Error| StartError::Shard { shard, reason: error.to_string() };
+        let (handle, inbox) = inbox::inbox(shard).map_err(failed)?;
+        handles.push(handle);
+        inboxes.push(inbox);
+    }
+    let doorbells: Vec<_> = inboxes.iter().map(|inbox| Arc::clone(&inbox.doorbell)).collect();
+    let lanes = mesh::lanes(&doorbells);
+    let config = Arc::new(config);
+    let (answer, answers) = bounded(ANSWERS_MAX);
+    let (end, ended) = bounded(shards);
+    let open_count = Arc::new(AtomicU32::new(0));
+    let mut runtime = Runtime { handles, listening, answers, ended, threads: Vec::new() };
+    let mut starting = Vec::new();
+    let ends = inboxes.into_iter().zip(lanes).zip(sockets);
+    for ((((inbox, lanes), listeners), maker), shard) in ends.zip(makers).zip((0..).map(ShardId)) {
+        let parts = Parts {
+            shard,
+            config: Arc::clone(&config),
+            table_entries,
+            listeners: Listeners::new(listeners),
+            lanes,
+            letters: inbox.letters,
+            answers: answer.clone(),
+            doorbell: inbox.doorbell,
+            open_count: Arc::clone(&open_count),
+        };
+        starting.push((shard, spawn(parts, maker, end.clone(), &mut runtime.threads)));
+    }
+    for (shard, started) in starting {
+        let refused = match started {
+            Ok(ready) => ready.recv().unwrap_or_else(|_| Err("its thread ended".to_owned())).err(),
+            Err(reason) => Some(reason),
+        };
+        if let Some(reason) = refused {
+            runtime.stop();
+            // The others end by themselves; what they would say matters less than why this one did not start.
+            let _ended = runtime.join();
+            return Err(StartError::Shard { shard, reason });
+        }
+    }
+    Ok(runtime)
+}
+
+type Ready = Receiver<Result<(), String>>;
+
+/// Starts the thread of one shard; its first word comes through the receiver.
+fn spawn<C, F>(
+    parts: Parts,
+    maker: F,
+    end: Sender<ShardId>,
+    threads: &mut Vec<ShardThread>,
+) -> Result<Ready, String>
+where
+    C: Core + 'static,
+    F: FnOnce() -> C + Send + 'static,
+{
+    let shard = parts.shard;
+    let core = parts.config.cores.get(usize::from(shard.0)).copied().flatten();
+    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
+    let (first_word, ready) = bounded(1);
+    let thread = LocalExecutorBuilder::new(placement)
+        .name(&format!("shard-{}", shard.0))
+        .io_memory(EXECUTOR_IO_BYTES)
+        .spawn(move || async move {
+            let outcome = executor::run(parts, maker, first_word).await;
+            let _told = end.try_send(shard);
+            outcome
+        })
+        .map_err(|error| error.to_string())?;
+    threads.push(thread);
+    Ok(ready)
+}
+
+type Sockets = Vec<Vec<Listening>>;
+
+/// Binds every address once per shard. All shards share a port.
+fn listen(config: &EdgeConfig) -> Result<(Vec<(ListenerId, SocketAddr)>, Sockets), StartError> {
+    let mut per_shard: Sockets = (0..config.shard_count()).map(|_| Vec::new()).collect();
+    let mut listening = Vec::new();
+    for listener in &config.listeners {
+        let mut address = listener.address;
+        for sockets in &mut per_shard {
+            let failed = |source| StartError::Listen { address, source };
+            let socket = sys::listen(address, listener.backlog).map_err(failed)?;
+            address = socket.local_addr().map_err(failed)?;
+            sockets.push(Listening::new(listener.id, socket, address.is_ipv6()));
+        }
+        listening.push((listener.id, address));
+    }
+    Ok((listening, per_shard))
+}
+
+/// Memory that an executor registers for direct file IO, bytes. The shards do none: the least that works.
+const EXECUTOR_IO_BYTES: usize = 64 << 10;
+
+/// Answers that may wait for the control plane.
+const ANSWERS_MAX: usize = 1_024;
 
 /// Connections that one shard may have: its part of all and a quarter more, because neither the kernel's spreading of
 /// connections nor the hashing of client ids is even.

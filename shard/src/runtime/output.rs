@@ -128,12 +128,11 @@ impl Outputs {
         slices
     }
 
-    /// What to send for the outputs that `slot_of` gives a slot. `slices` is what [`Outputs::slices`] returned.
+    /// What to send, by the slots of [`ConnId`]. `slices` is what [`Outputs::slices`] returned.
     pub(super) fn outgoing<'a>(
         &'a self,
         arena: &'a [u8],
         slices: &'a [IoSlice<'a>],
-        slot_of: impl Fn(ConnId) -> Option<u32> + 'a,
     ) -> impl Iterator<Item = Outgoing<'a>> {
         let mut vectored = slices;
         self.list.iter().filter_map(move |output| {
@@ -153,7 +152,7 @@ impl Outputs {
                 Whole::Joined { start, end } => Pieces::One(&self.joined[start as usize..end as usize]),
                 Whole::Vectored { .. } => Pieces::Many(mine),
             };
-            Some(Outgoing { slot: slot_of(output.conn)?, generation: output.conn.generation, bytes })
+            Some(Outgoing { slot: output.conn.slot, generation: output.conn.generation, bytes })
         })
     }
 
@@ -244,7 +243,7 @@ mod tests {
 
     fn sent(outputs: &Outputs, arena: &[u8]) -> Vec<(u32, Vec<u8>, bool)> {
         let slices = outputs.slices(arena);
-        let all = outputs.outgoing(arena, &slices, |conn| Some(conn.slot));
+        let all = outputs.outgoing(arena, &slices);
         all.map(|out| match out.bytes {
             Pieces::One(bytes) => (out.slot, bytes.to_vec(), false),
             Pieces::Many(pieces) => (out.slot, pieces.iter().flat_map(|p| p.to_vec()).collect(), true),

@@ -1,0 +1,320 @@
+//! What a shard owns of the outside world: rings, connections, listeners, lanes. All of it lives on the shard's core.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::capacity_per_shard;
+use super::config::EdgeConfig;
+use super::connection::{Connections, FlushDeadline, Life, Reader};
+use super::handoff::Arrivals;
+use super::inbox::{Doorbell, Letter, ShardAnswer};
+use super::listener::Listeners;
+use super::mesh::{Freight, Lanes};
+use super::metrics::EdgeMetrics;
+use super::output::Outputs;
+use super::ring::{Completion, Ring, RingShape};
+use super::tag::{Kind, Tag};
+use crate::action::{Action, Actions};
+use crate::ids::{ConnId, ShardId};
+use crate::time::{Mono, NS_PER_MS};
+
+/// Everything of one shard but its core.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) shard: ShardId,
+    pub(super) config: Arc<EdgeConfig>,
+    pub(super) rings: Vec<Ring>,
+    /// Slots in use, per ring.
+    pub(super) used: Vec<u32>,
+    pub(super) rings_max: usize,
+    pub(super) shape: RingShape,
+    pub(super) conns: Connections,
+    pub(super) outputs: Outputs,
+    /// Memory of the tick before, for the next.
+    pub(super) outputs_spare: Outputs,
+    /// Completions to be handled.
+    pub(super) ready: Vec<Completion>,
+    pub(super) listeners: Listeners,
+    pub(super) lanes: Lanes,
+    pub(super) arrivals: Arrivals,
+    pub(super) letters: Receiver<Letter>,
+    pub(super) answers: Sender<ShardAnswer>,
+    pub(super) doorbell: Arc<Doorbell>,
+    pub(super) open_count: Arc<AtomicU32>,
+    /// Busy connections, to be looked at for silence.
+    pub(super) busy: VecDeque<ConnId>,
+    pub(super) swept_at: Mono,
+    pub(super) flushing: VecDeque<FlushDeadline>,
+    pub(super) metrics: EdgeMetrics,
+    pub(super) now: Mono,
+    pub(super) stopping: bool,
+    /// The core has ended all its connections.
+    pub(super) stopped: bool,
+}
+
+/// What a shard is made of, besides its core. Made by the thread that starts it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) shard: ShardId,
+    pub(super) config: Arc<EdgeConfig>,
+    /// Entries of a ring's file table: what the kernel allows.
+    pub(super) table_entries: u32,
+    pub(super) listeners: Listeners,
+    pub(super) lanes: Lanes,
+    pub(super) letters: Receiver<Letter>,
+    pub(super) answers: Sender<ShardAnswer>,
+    pub(super) doorbell: Arc<Doorbell>,
+    /// Connections of the whole process.
+    pub(super) open_count: Arc<AtomicU32>,
+}
+
+impl Edge {
+    /// Makes the shard's first ring on this thread and begins to accept.
+    ///
+    /// # Errors
+    /// When the ring cannot be made.
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+        let capacity = capacity_per_shard(&parts.config);
+        let table_entries = parts.table_entries.min(capacity.saturating_add(TABLE_SLACK));
+        let rings_max = capacity.div_ceil(table_entries.max(1)).max(1) as usize;
+        let mut edge = Self {
+            shard: parts.shard,
+            shape: RingShape::new(&parts.config.rings, table_entries),
+            rings: Vec::new(),
+            used: Vec::new(),
+            rings_max,
+            conns: Connections::new(table_entries),
+            outputs: Outputs::default(),
+            outputs_spare: Outputs::default(),
+            ready: Vec::new(),
+            listeners: parts.listeners,
+            lanes: parts.lanes,
+            arrivals: Arrivals::default(),
+            letters: parts.letters,
+            answers: parts.answers,
+            doorbell: parts.doorbell,
+            open_count: parts.open_count,
+            config: parts.config,
+            busy: VecDeque::new(),
+            swept_at: Mono(0),
+            flushing: VecDeque::new(),
+            metrics: EdgeMetrics::default(),
+            now: Mono(0),
+            stopping: false,
+            stopped: false,
+        };
+        edge.add_ring()?;
+        edge.settle_accepts();
+        Ok(edge)
+    }
+
+    /// Adds a ring. The first also watches the doorbell; the others ring it when they have something and the shard sleeps.
+    pub(super) fn add_ring(&mut self) -> io::Result<()> {
+        let index = self.rings.len();
+        let mut shape = self.shape;
+        if index > 0 {
+            shape.buffer_count = later_buffer_count(shape.buffer_count, self.rings_max);
+        }
+        let mut ring = Ring::new(&shape, index)?;
+        let doorbell = self.doorbell.eventfd().as_fd();
+        if index == 0 && self.parks_in_ring() {
+            ring.poll_eventfd(doorbell);
+        } else {
+            ring.register_bell(doorbell)?;
+        }
+        self.rings.push(ring);
+        self.used.push(0);
+        self.metrics.rings += 1;
+        Ok(())
+    }
+
+    /// Takes over what the core wants, at once: what goes out leaves at the end of the tick. `actions.list` is empty
+    /// afterwards; the arena stays.
+    pub(super) fn absorb(&mut self, actions: &mut Actions) {
+        let Actions { arena, list } = actions;
+        for action in list.drain(..) {
+            match action {
+                Action::Send { conn, head, payload } => {
+                    let Some(state) = self.conns.of(conn) else { continue };
+                    if state.is_backlogged() {
+                        let backlog = &mut state.rare().backlog;
+                        backlog.extend_from_slice(&arena[head.start as usize..head.end as usize]);
+                        backlog.extend_from_slice(payload.as_ref().map_or(&[], |message| message.payload()));
+                        continue;
+                    }
+                    let index = match state.output.checked_sub(1) {
+                        Some(index) => {
+                            self.outputs.extend(index as usize, head);
+                            index as usize
+                        }
+                        None => {
+                            let index = self.outputs.begin(conn, head);
+                            state.output = u32::try_from(index + 1).unwrap_or(u32::MAX);
+                            index
+                        }
+                    };
+                    if let Some(payload) = payload {
+                        self.outputs.extend_payload(index, payload);
+                    }
+                }
+                Action::Close { conn, flush } => self.close(conn, flush),
+                Action::PauseRead { conn } => self.pause(conn, true),
+                Action::ResumeRead { conn } => self.pause(conn, false),
+                Action::Handoff { conn, to, arrival } => self.leave(conn, to, arrival),
+                Action::Mesh { to, message } => {
+                    self.metrics.mesh_out += 1;
+                    self.lanes.say(to, Freight::Message(message));
+                }
+                Action::Answer { token, answer } => {
+                    let answer = ShardAnswer { shard: self.shard, token, answer };
+                    self.metrics.answers_dropped += u64::from(self.answers.try_send(answer).is_err());
+                }
+                Action::Stopped => self.stopped = true,
+            }
+        }
+    }
+
+    /// Closes a connection that the core has forgotten: at once, or when its bytes have left.
+    pub(super) fn close(&mut self, conn: ConnId, flush: bool) {
+        let deadline = Mono(self.now.0 + self.config.close_flush_ms_max * NS_PER_MS);
+        let Some(state) = self.conns.of(conn) else { return };
+        if flush && (state.output != 0 || state.is_backlogged()) {
+            state.life = Life::Closing;
+            self.flushing.push_back(FlushDeadline { at: deadline, conn });
+            self.want(conn, Reader::Off);
+        } else {
+            self.tear_down(conn);
+        }
+    }
+
+    /// Ends a connection now: its operations, its socket, its slot. What it still had to send is dropped.
+    pub(super) fn tear_down(&mut self, conn: ConnId) {
+        let (ring_index, slot) = self.conns.place(conn.slot);
+        let Some(state) = self.conns.of(conn) else { return };
+        let ring = &mut self.rings[ring_index];
+        if let Some(kind) = state.armed.kind()
+            && !state.cancelling
+        {
+            ring.cancel(Tag::new(kind, slot, conn.generation));
+        }
+        if state.is_backlogged() {
+            ring.cancel(Tag::new(Kind::SendLater, slot, conn.generation));
+        }
+        if let Some(index) = state.output.checked_sub(1) {
+            self.outputs.take_back(index as usize);
+        }
+        ring.discard_input(slot, conn.generation);
+        ring.close(slot, conn.generation);
+        self.conns.free(conn);
+        self.slot_freed(ring_index);
+        self.open_count.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections -= 1;
+        self.metrics.closed += 1;
+    }
+
+    /// A slot of a ring is free again.
+    pub(super) fn slot_freed(&mut self, ring: usize) {
+        self.used[ring] = self.used[ring].saturating_sub(1);
+        self.listeners.unsettle();
+    }
+
+    /// A slot of a ring was taken.
+    pub(super) fn slot_taken(&mut self, ring: usize) {
+        self.used[ring] += 1;
+        if self.free_in(ring) <= self.reserve() {
+            self.listeners.unsettle();
+        }
+    }
+
+    /// Free slots of a ring.
+    pub(super) fn free_in(&self, ring: usize) -> u32 {
+        self.shape.table_entries.saturating_sub(self.used[ring])
+    }
+
+    /// Slots that a ring keeps for connections which come home to it, and for accepts already on their way.
+    pub(super) fn reserve(&self) -> u32 {
+        (self.shape.table_entries / 16).clamp(1, RESERVE_MAX)
+    }
+
+    /// A ring with room for one more: the first that has more than its reserve, or a new one. `None` when all are full.
+    pub(super) fn ring_with_room(&mut self) -> Option<usize> {
+        let reserve = self.reserve();
+        if let Some(ring) = (0..self.rings.len()).find(|&ring| self.free_in(ring) > reserve) {
+            return Some(ring);
+        }
+        if self.rings.len() < self.rings_max {
+            match self.add_ring() {
+                Ok(()) => return Some(self.rings.len() - 1),
+                Err(_) => {
+                    // The host gives no more: this is all that the shard will have.
+                    self.rings_max = self.rings.len();
+                    self.metrics.accept_exhausted += 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes all completions that are there, running deferred work until there is none or a good batch has come.
+    pub(super) fn gather(&mut self) {
+        for ring in &mut self.rings {
+            ring.take(&mut self.ready);
+            while !ring.is_quiet() && self.ready.len() < BATCH_COMPLETIONS && ring.failure().is_none() {
+                ring.submit();
+                ring.take(&mut self.ready);
+            }
+        }
+    }
+
+    /// The counters, with those that others keep.
+    pub(super) fn counters(&self) -> EdgeMetrics {
+        let mut metrics = self.metrics.clone();
+        metrics.enters = self.rings.iter().map(Ring::enters).sum();
+        metrics.completions_overflowed = self.rings.iter().map(Ring::overflows).sum();
+        metrics
+    }
+
+    pub(super) fn parks_in_ring(&self) -> bool {
+        self.config.park == super::Park::Ring
+    }
+}
+
+/// Buffers of the rings after the first: they share what the first has, because the shard's load is the same however many
+/// rings it comes through.
+fn later_buffer_count(first: u16, rings_max: usize) -> u16 {
+    let share = usize::from(first) * 2 / rings_max.max(1);
+    let share = u16::try_from(share).unwrap_or(u16::MAX).min(first);
+    let power = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    power.clamp(first.min(LATER_BUFFERS_MIN), first)
+}
+
+/// A tick takes in about so many completions before it lets output leave: enough to coalesce, few enough for the cache.
+const BATCH_COMPLETIONS: usize = 256;
+
+/// Most slots of a ring that accepts leave free.
+const RESERVE_MAX: u32 = 256;
+
+/// Slots above a shard's capacity: the reserve, and connections on their way out.
+const TABLE_SLACK: u32 = 2 * RESERVE_MAX;
+
+/// Fewest receive buffers of a ring after the first.
+const LATER_BUFFERS_MIN: u16 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_rings_share_the_buffers() {
+        assert_eq!(later_buffer_count(1_024, 1), 1_024);
+        assert_eq!(later_buffer_count(1_024, 4), 512);
+        assert_eq!(later_buffer_count(1_024, 6), 256);
+        assert_eq!(later_buffer_count(1_024, 57), 128);
+        assert_eq!(later_buffer_count(16, 57), 16);
+    }
+}

@@ -1,0 +1,210 @@
+//! Moves a connection to its home shard (ADR 0007).
+//!
+//! The socket goes by ring message from a slot of this shard's file table to a free slot of the home's; what is known of the
+//! connection, with all unread bytes, follows over the lane under the same ticket. The home waits for both halves, in either
+//! order. The receive here ends before the socket moves, so that no byte is lost and none is read twice.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::connection::{Leaving, Life, Reader};
+use super::contain::{Contained, Core, Handled};
+use super::edge::Edge;
+use super::mesh::Freight;
+use super::ring::Completion;
+use super::tag::{Kind, Tag};
+use super::tcp::tell;
+use crate::action::{Actions, Arrival};
+use crate::event::Event;
+use crate::ids::{ConnId, ListenerId, ShardId};
+use crate::time::{Mono, NS_PER_MS, Now};
+
+/// Halves of connections that are coming home. One per shard, on its core.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    halves: BTreeMap<Ticket, Half>,
+    /// Sockets in the order of their coming: one whose news never comes is closed.
+    sockets: VecDeque<(Mono, Ticket)>,
+    next_ticket: u32,
+}
+
+/// Which connection of which shard.
+type Ticket = (ShardId, u32);
+
+#[derive(Debug)]
+enum Half {
+    Socket(ConnId),
+    News(Box<Arrival>),
+}
+
+impl Arrivals {
+    /// When the oldest socket without news is given up.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.sockets.front().map(|(at, _)| *at)
+    }
+}
+
+impl Edge {
+    /// Begins to send a connection to its home: nothing is received here any more.
+    pub(super) fn leave(&mut self, conn: ConnId, to: ShardId, arrival: Box<Arrival>) {
+        let ticket = self.arrivals.next_ticket;
+        let Some(state) = self.conns.of(conn) else { return };
+        if to == self.shard || usize::from(to.0) >= self.lanes.shard_count() {
+            self.refuse_leaving(conn);
+            return;
+        }
+        self.arrivals.next_ticket = ticket.wrapping_add(1);
+        state.life = Life::Leaving;
+        state.rare().leaving = Some(Leaving { to, arrival, ticket, attempts: 0, moving: false });
+        self.want(conn, Reader::Off);
+    }
+
+    /// Moves the socket, once nothing receives and nothing waits to be sent.
+    pub(super) fn proceed_leaving(&mut self, conn: ConnId) {
+        let (ring, slot) = self.conns.place(conn.slot);
+        let Some(state) = self.conns.of(conn) else { return };
+        if state.output != 0 || state.is_backlogged() {
+            return;
+        }
+        let Some(leaving) = &mut state.rare().leaving else { return };
+        if leaving.moving {
+            return;
+        }
+        let there = Tag::new(Kind::HandoffIn, self.shard.0.into(), leaving.ticket);
+        let Some(target) = self.lanes.doorbell(leaving.to).arrivals() else {
+            self.refuse_leaving(conn);
+            return;
+        };
+        leaving.moving = true;
+        leaving.attempts += 1;
+        self.rings[ring].hand_over(slot, conn.generation, target, there);
+    }
+
+    /// The socket is in the home's table, or could not be put there.
+    pub(super) fn handed_over(&mut self, completion: &Completion) {
+        let conn = self.name_of(completion);
+        let Some(state) = self.conns.of(conn) else { return };
+        let Some(leaving) = &mut state.rare().leaving else { return };
+        leaving.moving = false;
+        if completion.result < 0 {
+            // The home's table may just have become full; it names another ring within a tick or two.
+            if leaving.attempts < HANDOFF_ATTEMPTS_MAX {
+                self.proceed_leaving(conn);
+            } else {
+                self.refuse_leaving(conn);
+            }
+            return;
+        }
+        let Some(leaving) = state.rare().leaving.take() else { return };
+        let freight = Freight::Arrival { ticket: leaving.ticket, arrival: leaving.arrival };
+        self.lanes.say(leaving.to, freight);
+        self.rings[completion.ring].close(completion.tag.slot, conn.generation);
+        self.conns.free(conn);
+        self.slot_freed(completion.ring);
+        self.metrics.connections -= 1;
+        self.metrics.handoffs_out += 1;
+    }
+
+    /// Names the ring that takes arrivals: where accepts would go, or else whatever has a slot left.
+    pub(super) fn settle_arrivals(&mut self) {
+        if self.lanes.shard_count() == 1 {
+            return;
+        }
+        let ring = if self.stopping {
+            None
+        } else {
+            self.ring_with_room().or_else(|| {
+                let emptiest = (0..self.rings.len()).max_by_key(|&ring| self.free_in(ring))?;
+                (self.free_in(emptiest) > 0).then_some(emptiest)
+            })
+        };
+        self.doorbell.set_arrivals(ring.map(|ring| self.rings[ring].descriptor()));
+    }
+
+    /// Closes sockets that came without news for too long: the shard that sent them has ended.
+    pub(super) fn give_up_arrivals(&mut self) {
+        while let Some((at, ticket)) = self.arrivals.sockets.front().copied() {
+            if at > self.now {
+                return;
+            }
+            self.arrivals.sockets.pop_front();
+            if let Some(Half::Socket(conn)) = self.arrivals.halves.get(&ticket) {
+                let conn = *conn;
+                self.arrivals.halves.remove(&ticket);
+                self.metrics.handoffs_refused += 1;
+                self.tear_down(conn);
+            }
+        }
+    }
+
+    fn refuse_leaving(&mut self, conn: ConnId) {
+        self.metrics.handoffs_refused += 1;
+        self.tear_down(conn);
+    }
+}
+
+/// A socket came into a ring of this shard.
+pub(super) fn socket_came<C: Core>(
+    edge: &mut Edge,
+    core: &mut Contained<C>,
+    actions: &mut Actions,
+    now: Now,
+    completion: &Completion,
+) {
+    let (Ok(slot), Ok(from)) = (u32::try_from(completion.result), u16::try_from(completion.tag.slot)) else {
+        return;
+    };
+    let ticket = (ShardId(from), completion.tag.generation);
+    edge.slot_taken(completion.ring);
+    let conn = edge.conns.take(edge.conns.index(completion.ring, slot), ListenerId(0));
+    edge.metrics.connections += 1;
+    match edge.arrivals.halves.remove(&ticket) {
+        Some(Half::News(arrival)) => arrive(edge, core, actions, now, conn, arrival),
+        Some(Half::Socket(_)) | None => {
+            edge.arrivals.halves.insert(ticket, Half::Socket(conn));
+            let at = Mono(edge.now.0 + NEWS_MS_MAX * NS_PER_MS);
+            edge.arrivals.sockets.push_back((at, ticket));
+        }
+    }
+}
+
+/// What another shard knew of a connection came over the lane.
+pub(super) fn news_came<C: Core>(
+    edge: &mut Edge,
+    core: &mut Contained<C>,
+    actions: &mut Actions,
+    now: Now,
+    (ticket, arrival): (Ticket, Box<Arrival>),
+) {
+    match edge.arrivals.halves.remove(&ticket) {
+        Some(Half::Socket(conn)) => arrive(edge, core, actions, now, conn, arrival),
+        Some(Half::News(_)) | None => {
+            edge.arrivals.halves.insert(ticket, Half::News(arrival));
+        }
+    }
+}
+
+fn arrive<C: Core>(
+    edge: &mut Edge,
+    core: &mut Contained<C>,
+    actions: &mut Actions,
+    now: Now,
+    conn: ConnId,
+    arrival: Box<Arrival>,
+) {
+    let Some(state) = edge.conns.of(conn) else { return };
+    state.life = Life::Open;
+    edge.metrics.handoffs_in += 1;
+    if tell(edge, core, actions, now, Event::Arrived { conn, arrival }) == Handled::Panicked {
+        edge.tear_down(conn);
+        return;
+    }
+    if edge.conns.of(conn).is_some_and(|state| state.life == Life::Open && !state.paused) {
+        edge.want(conn, Reader::Poll);
+    }
+}
+
+/// Times that a socket is offered to its home.
+const HANDOFF_ATTEMPTS_MAX: u8 = 8;
+
+/// How long a socket waits for its news, milliseconds: the lane is at most a few ticks behind unless its sender has ended.
+const NEWS_MS_MAX: u64 = 10_000;
