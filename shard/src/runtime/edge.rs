@@ -81,7 +81,7 @@ impl Edge {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let capacity = capacity_per_shard(&parts.config);
         let table_entries = parts.table_entries.min(capacity.saturating_add(TABLE_SLACK));
-        let rings_max = capacity.div_ceil(table_entries.max(1)).max(1) as usize;
+        let rings_max = rings_for(capacity, table_entries) as usize;
         let mut edge = Self {
             shard: parts.shard,
             shape: RingShape::new(&parts.config.rings, table_entries),
@@ -238,7 +238,7 @@ impl Edge {
 
     /// Slots that a ring keeps for connections which come home to it, and for accepts already on their way.
     pub(super) fn reserve(&self) -> u32 {
-        (self.shape.table_entries / 16).clamp(1, RESERVE_MAX)
+        reserve_of(self.shape.table_entries)
     }
 
     /// A ring with room for one more: the first that has more than its reserve, or a new one. `None` when all are full.
@@ -284,6 +284,16 @@ impl Edge {
     }
 }
 
+/// Rings that hold `capacity` connections in tables of `table_entries`.
+pub(super) fn rings_for(capacity: u32, table_entries: u32) -> u32 {
+    let usable = table_entries.saturating_sub(reserve_of(table_entries)).max(1);
+    capacity.div_ceil(usable).max(1)
+}
+
+fn reserve_of(table_entries: u32) -> u32 {
+    (table_entries / 16).clamp(1, RESERVE_MAX)
+}
+
 /// Buffers of the rings after the first: they share what the first has, because the shard's load is the same however many
 /// rings it comes through.
 fn later_buffer_count(first: u16, rings_max: usize) -> u16 {
@@ -296,8 +306,9 @@ fn later_buffer_count(first: u16, rings_max: usize) -> u16 {
 /// A tick takes in about so many completions before it lets output leave: enough to coalesce, few enough for the cache.
 const BATCH_COMPLETIONS: usize = 256;
 
-/// Most slots of a ring that accepts leave free.
-const RESERVE_MAX: u32 = 256;
+/// Most slots of a ring that accepts leave free: one entry into the kernel may run 20 pieces of deferred work, each of which
+/// may accept 32 connections, before accepting can be moved to another ring.
+const RESERVE_MAX: u32 = 1_024;
 
 /// Slots above a shard's capacity: the reserve, and connections on their way out.
 const TABLE_SLACK: u32 = 2 * RESERVE_MAX;
@@ -308,6 +319,15 @@ const LATER_BUFFERS_MIN: u16 = 128;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_a_shard_may_have_fits_into_its_rings() {
+        for (capacity, table) in [(1, 2), (40, 8), (1_250_064, 20_000), (1 << 20, 1 << 20)] {
+            let usable = rings_for(capacity, table) * (table - reserve_of(table));
+            assert!(usable >= capacity, "{capacity} in tables of {table}");
+        }
+        assert_eq!(rings_for(19_000, 20_000), 1);
+    }
 
     #[test]
     fn later_rings_share_the_buffers() {

@@ -238,6 +238,8 @@ impl<C: Core> Shard<C> {
     fn flush_if_large(&mut self) {
         if self.actions.arena.len() > TICK_ARENA_BYTES {
             flush(&mut self.edge, &mut self.core, &mut self.actions, self.now);
+            // That took a while.
+            self.read_clock();
         }
     }
 

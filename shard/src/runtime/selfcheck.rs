@@ -149,9 +149,10 @@ fn nofile(config: &EdgeConfig) -> Finding {
 
 fn judge_nofile(soft: u64, config: &EdgeConfig) -> Finding {
     let shards = u64::try_from(config.shard_count()).unwrap_or(u64::MAX).max(1);
-    let table = soft.min(u64::from(config.rings.table_entries_max)).max(1);
-    let per_shard = u64::from(super::capacity_per_shard(config));
-    let rings = per_shard.div_ceil(table);
+    let table = u32::try_from(soft).unwrap_or(u32::MAX).min(config.rings.table_entries_max).max(2);
+    let capacity = super::capacity_per_shard(config);
+    let per_shard = u64::from(capacity);
+    let rings = u64::from(super::edge::rings_for(capacity, table));
     let needed = shards * (rings + DESCRIPTORS_PER_SHARD) + DESCRIPTORS_PER_PROCESS;
     let connections = config.connection_count_max;
     let (verdict, text) = if soft < needed {
@@ -272,7 +273,7 @@ mod tests {
         config.connection_count_max = 2_000_000;
         let finding = judge_nofile(20_000, &config);
         assert_eq!(finding.verdict, Verdict::Warning);
-        assert!(finding.text.contains("63 rings per shard"), "{}", finding.text);
+        assert!(finding.text.contains("66 rings per shard"), "{}", finding.text);
         assert_eq!(judge_nofile(300, &config).verdict, Verdict::Fatal);
         assert_eq!(judge_nofile(4_000_000, &config).verdict, Verdict::Good);
     }
