@@ -116,7 +116,7 @@ fn setups(settings: &Settings, topology: &Topology) -> Vec<Setup> {
 fn watch(runtime: Runtime) -> std::io::Result<Receiver<Result<(), RunError>>> {
     let (sender, ended) = bounded(1);
     thread::Builder::new().name("shards".to_owned()).spawn(move || {
-        let _nobody_may_wait = sender.send(runtime.join());
+        let _nobody_may_wait = sender.send(runtime.join().map(drop));
     })?;
     Ok(ended)
 }

@@ -73,9 +73,11 @@ impl Buffers {
     /// What the kernel wrote.
     pub(super) fn bytes<'a>(&'a self, lent: &'a Lent) -> &'a [u8] {
         let offset = usize::from(lent.id) * self.bytes_each as usize;
-        // SAFETY: `lent` proves that buffer `id < count` is filled and not offered to the kernel, so nobody writes to
-        // its first `length ≤ bytes_each` bytes while `lent` is borrowed.
-        unsafe { slice::from_raw_parts(self.memory.start().as_ptr().add(offset), lent.length as usize) }
+        // SAFETY: `lent.id < count` (checked when it was lent), so that its buffer lies inside the mapping.
+        let start = unsafe { self.memory.start().as_ptr().add(offset) };
+        // SAFETY: `lent` proves that the buffer is filled and not offered to the kernel, so nobody writes to its first
+        // `length ≤ bytes_each` bytes while `lent` is borrowed.
+        unsafe { slice::from_raw_parts(start, lent.length as usize) }
     }
 
     /// Gives a buffer back; the kernel sees it after the next [`Buffers::publish`].

@@ -104,15 +104,13 @@ mod tests {
 
     impl Core for Fragile {
         fn handle(&mut self, event: Event<'_>, _: Now, actions: &mut Actions) {
-            match event {
-                Event::Bytes { conn, bytes } => {
-                    let start = actions.mark();
-                    actions.arena.extend_from_slice(bytes);
-                    actions.send_from(conn, start);
-                    assert!(!bytes.starts_with(b"!"), "a planted panic");
-                }
-                Event::Closed { conn } => self.closed.push(conn),
-                _ => {}
+            if let Event::Closed { conn } = event {
+                self.closed.push(conn);
+            } else if let Event::Bytes { conn, bytes } = event {
+                let start = actions.mark();
+                actions.arena.extend_from_slice(bytes);
+                actions.send_from(conn, start);
+                assert!(!bytes.starts_with(b"!"), "a planted panic");
             }
         }
 

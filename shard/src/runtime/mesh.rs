@@ -143,9 +143,9 @@ mod tests {
     fn counts(batch: Batch) -> Vec<u32> {
         batch
             .into_iter()
-            .map(|freight| match freight {
-                Freight::Message(MeshMessage::Credit { count }) => count,
-                other => panic!("{other:?}"),
+            .map(|freight| {
+                let Freight::Message(MeshMessage::Credit { count }) = freight else { panic!("{freight:?}") };
+                count
             })
             .collect()
     }

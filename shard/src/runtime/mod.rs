@@ -95,11 +95,15 @@ impl Runtime {
         }
     }
 
-    /// Waits until all shards have ended, and gives their last counters in order.
+    /// Waits until all shards have ended, and gives their last counters in order. Shards end together: when one fails, the
+    /// others are asked to stop.
     ///
     /// # Errors
     /// The first shard that did not end as it should.
     pub fn join(self) -> Result<Vec<EdgeMetrics>, RunError> {
+        // An error says that all have ended and somebody else took the news.
+        let _first = self.ended.recv();
+        self.stop();
         let mut counters = Vec::with_capacity(self.threads.len());
         let mut failure = None;
         for (shard, thread) in (0..).map(ShardId).zip(self.threads) {

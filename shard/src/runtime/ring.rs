@@ -447,6 +447,7 @@ impl std::fmt::Debug for Ring {
 /// Cells that the kernel writes peers' names to. As many as are asked for in one tick; they are used again.
 #[derive(Debug, Default)]
 struct Names {
+    #[expect(clippy::vec_box, reason = "the kernel writes to a cell while the list may grow")]
     cells: Vec<Box<Name>>,
     free: Vec<u32>,
 }
@@ -509,9 +510,11 @@ fn peer_name(slot: u32, address: *mut libc::c_void, length: u32) -> squeue::Entr
         opcode::SetSockOpt::new(Fixed(slot), level, libc::SO_PEERNAME.unsigned_abs(), address, length)
             .build();
     // The crate has a builder for the setter only; the getter differs in its command number alone.
-    let at = (&raw mut entry).cast::<u32>();
-    // SAFETY: an entry is the kernel's 64-byte `io_uring_sqe`, whose `cmd_op` is the u32 at byte 8 (checked below).
-    unsafe { at.add(COMMAND_WORD).write(SOCKET_URING_OP_GETSOCKOPT) };
+    let words = (&raw mut entry).cast::<u32>();
+    // SAFETY: an entry is the kernel's 64-byte `io_uring_sqe` (its size is checked below), so that word 2 lies inside.
+    let command = unsafe { words.add(COMMAND_WORD) };
+    // SAFETY: word 2 of the entry is `cmd_op`, a u32 that any value may be written to.
+    unsafe { command.write(SOCKET_URING_OP_GETSOCKOPT) };
     entry
 }
 

@@ -226,13 +226,12 @@ pub(super) fn tell<C: Core>(
 /// Notes what a receive's completion says about the reader; `None` for another use of the slot.
 fn note_receive(edge: &mut Edge, conn: ConnId, completion: &Completion) -> Option<Life> {
     let state = edge.conns.of(conn)?;
-    match completion.tag.kind {
-        Kind::ReceiveNow => state.receiving_now = false,
-        _ if !completion.more() => {
-            state.armed = Reader::Off;
-            state.cancelling = false;
-        }
-        _ => {}
+    let kind = completion.tag.kind;
+    if kind == Kind::ReceiveNow {
+        state.receiving_now = false;
+    } else if Some(kind) == state.armed.kind() && !completion.more() {
+        state.armed = Reader::Off;
+        state.cancelling = false;
     }
     state.active = true;
     Some(state.life)
@@ -245,21 +244,17 @@ fn after_receive(edge: &mut Edge, conn: ConnId, completion: &Completion) {
     let exhausted = completion.result == -libc::ENOBUFS;
     edge.metrics.buffers_exhausted += u64::from(exhausted);
     let Some(state) = edge.conns.of(conn) else { return };
-    match completion.tag.kind {
-        Kind::ReceiveNow => {
-            let again = std::mem::take(&mut state.again) || full || exhausted || completion.nonempty();
-            if again && state.wanted != Reader::Off {
-                state.receiving_now = true;
-                edge.rings[completion.ring].receive_now(completion.tag.slot, conn.generation);
-            }
+    let kind = completion.tag.kind;
+    if kind == Kind::ReceiveNow {
+        let again = std::mem::take(&mut state.again) || full || exhausted || completion.nonempty();
+        if again && state.wanted != Reader::Off {
+            state.receiving_now = true;
+            edge.rings[completion.ring].receive_now(completion.tag.slot, conn.generation);
         }
-        Kind::ReceiveOnce if completion.result > 0 && state.wanted == Reader::Once => {
-            state.wanted = Reader::Poll;
-        }
-        Kind::ReceiveMany if !completion.more() && state.wanted == Reader::Many => {
-            edge.metrics.receive_rearmed += 1;
-        }
-        _ => {}
+    } else if kind == Kind::ReceiveOnce && completion.result > 0 && state.wanted == Reader::Once {
+        state.wanted = Reader::Poll;
+    } else if kind == Kind::ReceiveMany && !completion.more() && state.wanted == Reader::Many {
+        edge.metrics.receive_rearmed += 1;
     }
     edge.settle_reader(conn);
 }
