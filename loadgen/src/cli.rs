@@ -164,7 +164,7 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 1_000)]
         filters: u32,
         /// Filters in one packet; a client has one packet under way at a time.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 10)]
         per_packet: u32,
         /// Do not unsubscribe afterwards.
         #[arg(long)]
