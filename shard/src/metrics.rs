@@ -182,10 +182,23 @@ impl Metrics {
         *slot = slot.wrapping_add(amount);
     }
 
-    /// One counter.
+    /// One counter. Totals of several kinds of drops are sums, so that a kind is never forgotten in them.
     #[must_use]
-    pub const fn get(&self, counter: Counter) -> u64 {
-        self.counts[counter as usize]
+    pub fn get(&self, counter: Counter) -> u64 {
+        if counter == Counter::MessagesDropped {
+            self.sum(MESSAGE_DROPS)
+        } else if counter == Counter::DeliveryDropped {
+            self.sum(DELIVERY_DROPS)
+        } else if counter == Counter::MessagesDelivered {
+            // Each PUBLISH to a client delivers one message.
+            self.counts[Counter::MessagesSent as usize]
+        } else {
+            self.counts[counter as usize]
+        }
+    }
+
+    fn sum(&self, kinds: &[Counter]) -> u64 {
+        kinds.iter().map(|kind| self.counts[*kind as usize]).sum()
     }
 
     /// Counts that this side ended a connection with this reason.
@@ -353,6 +366,30 @@ impl Gauges {
     }
 }
 
+/// The kinds of `messages.dropped`: messages that reached nobody.
+const MESSAGE_DROPS: &[Counter] = &[
+    Counter::MessagesDroppedAwaitPubrelTimeout,
+    Counter::MessagesDroppedNoSubscribers,
+    Counter::MessagesDroppedQuotaExceeded,
+    Counter::MessagesDroppedReceiveMaximum,
+    Counter::MessagesDroppedHook,
+    Counter::MessagesDroppedExpired,
+    Counter::MessagesDroppedLaneFull,
+    Counter::MessagesDroppedRetainedFull,
+];
+
+/// The kinds of `delivery.dropped`: messages that did not reach one of their subscribers.
+const DELIVERY_DROPS: &[Counter] = &[
+    Counter::DeliveryDroppedNoLocal,
+    Counter::DeliveryDroppedTooLarge,
+    Counter::DeliveryDroppedQos0Msg,
+    Counter::DeliveryDroppedQueueFull,
+    Counter::DeliveryDroppedExpired,
+    Counter::DeliveryDroppedNotAuthorized,
+    Counter::DeliveryDroppedHook,
+    Counter::DeliveryDroppedSessionEnded,
+];
+
 const _: () = assert!(Counter::ALL.len() <= 256, "a counter's number is a byte");
 
 #[cfg(test)]
@@ -365,6 +402,21 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Counter::ALL.len());
+    }
+
+    #[test]
+    fn each_kind_of_drop_is_in_its_total() {
+        for counter in Counter::ALL {
+            let mut metrics = Metrics::default();
+            metrics.count(*counter);
+            for (prefix, total) in [
+                ("messages.dropped.", Counter::MessagesDropped),
+                ("delivery.dropped.", Counter::DeliveryDropped),
+            ] {
+                let expected = u64::from(counter.name().starts_with(prefix));
+                assert_eq!(metrics.get(total), expected, "{}", counter.name());
+            }
+        }
     }
 
     #[test]

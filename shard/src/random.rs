@@ -17,13 +17,6 @@ impl Random {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.state)
     }
-
-    /// A number below `bound`, which must not be 0. Multiply-shift; the bias is below 2⁻³² for any bound of 32 bits.
-    #[expect(clippy::cast_possible_truncation, reason = "(x * bound) >> 64 is below bound, which is a u32")]
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        assert!(bound > 0, "an empty range has no member");
-        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u32
-    }
 }
 
 /// Spreads the bits of a number over all 64: the finisher of SplitMix64.
@@ -45,16 +38,5 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
-    }
-
-    #[test]
-    fn below_stays_below_and_reaches_all() {
-        let mut random = Random::new(1);
-        let mut seen = [false; 5];
-        for _ in 0..200 {
-            seen[random.below(5) as usize] = true;
-        }
-        assert_eq!(seen, [true; 5]);
-        assert_eq!(random.below(1), 0);
     }
 }

@@ -49,7 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
     let seconds = || prop_oneof![Just(0), Just(u32::MAX), 0..100_u32];
     prop_oneof![
         1 => shard.clone().prop_map(|shard| Op::Open { shard }),
-        8 => (shard.clone(), 0..5_u8, any::<u16>(), seconds())
+        8 => (shard, 0..5_u8, any::<u16>(), seconds())
             .prop_map(|(shard, who, flags, seconds)| Op::Join { shard, who, flags, seconds }),
         1 => (client.clone(), 0..5_u8, any::<u16>(), seconds())
             .prop_map(|(client, who, flags, seconds)| Op::Connect { client, who, flags, seconds }),
@@ -78,7 +78,7 @@ struct Moody {
 
 impl Moody {
     fn decide<T>(&mut self, token: Token, now: impl FnOnce(u32) -> T) -> Answer<T> {
-        let mood = self.random.below(32);
+        let mood = u32::try_from(self.random.next_u64() % 32).unwrap();
         if mood < 3 {
             self.open.send((self.shard, token)).unwrap_or_default();
             return Answer::Pending;
@@ -188,11 +188,43 @@ fn connect_of(who: u8, flags: u16, seconds: u32) -> Connect<'static> {
         packet.properties.session_expiry_interval = Some(seconds);
         packet.properties.authentication_method = bit(flags, 7).then_some("m");
         packet.properties.receive_maximum = NonZeroU16::new(flags >> 13);
-        packet.properties.maximum_packet_size = bit(flags, 9).then(|| NonZeroU32::new(u32::from(flags >> 10) * 4 + 40)).flatten();
+        packet.properties.maximum_packet_size =
+            bit(flags, 9).then(|| NonZeroU32::new(u32::from(flags >> 10) * 4 + 40)).flatten();
         packet.properties.topic_alias_maximum = Some(flags >> 14);
         packet.properties.request_problem_information = Some(bit(flags, 8));
     }
     packet
+}
+
+/// A PUBLISH made of chance.
+fn publish_of(version: Version, packet_id: PacketId, flags: u16) -> Publish<'static> {
+    let qos = QoS::from_u8(u8::try_from(flags >> 2 & 3).unwrap()).unwrap_or_default();
+    let mut properties = PublishProperties::default();
+    if version.is_v5() && bit(flags, 12) {
+        properties.topic_alias = NonZeroU16::new(flags >> 14);
+        properties.message_expiry_interval = bit(flags, 11).then_some(5);
+    }
+    let by_alias = properties.topic_alias.is_some() && bit(flags, 8);
+    Publish {
+        dup: bit(flags, 13) && qos > QoS::AtMostOnce,
+        qos,
+        retain: bit(flags, 7),
+        topic: if by_alias { "" } else { TOPICS[usize::from(flags >> 4) % 6] },
+        packet_id: (qos > QoS::AtMostOnce).then_some(packet_id),
+        properties,
+        payload: &[7; 200][..usize::from(flags >> 8) % 200],
+    }
+}
+
+/// Two filters made of chance.
+fn subscriptions_of(version: Version, flags: u16) -> [Subscription<'static>; 2] {
+    let options = SubscriptionOptions {
+        qos: QoS::from_u8(u8::try_from(flags % 3).unwrap()).unwrap(),
+        no_local: version.is_v5() && bit(flags, 9),
+        retain_as_published: version.is_v5() && bit(flags, 10),
+        ..SubscriptionOptions::default()
+    };
+    [flags, flags >> 3].map(|n| Subscription { filter: FILTERS[usize::from(n) % 8], options })
 }
 
 /// Sends a packet of a kind; what the client's version cannot say is not sent.
@@ -201,35 +233,9 @@ fn send_kind(world: &mut World, client: Client, kind: u8, id: u16, flags: u16, c
     let packet_id = PacketId::new(id + 1).unwrap();
     let code = CODES[usize::from(flags >> 8) % 4];
     let ack = Ack::with_code(packet_id, if bit(flags, 5) { code } else { ReasonCode::Success });
-    let filters = [FILTERS[usize::from(flags) % 8], FILTERS[usize::from(flags >> 3) % 8]];
-    let options = SubscriptionOptions {
-        qos: QoS::from_u8(u8::try_from(flags % 3).unwrap()).unwrap(),
-        no_local: version.is_v5() && bit(flags, 9),
-        retain_as_published: version.is_v5() && bit(flags, 10),
-        ..SubscriptionOptions::default()
-    };
-    let subscriptions = filters.map(|filter| Subscription { filter, options });
-    let qos = QoS::from_u8(u8::try_from(flags >> 2 & 3).unwrap()).unwrap_or_default();
-    let mut properties = PublishProperties::default();
-    if version.is_v5() && bit(flags, 12) {
-        properties.topic_alias = NonZeroU16::new(flags >> 14);
-        properties.message_expiry_interval = bit(flags, 11).then_some(5);
-    }
-    let publish = Publish {
-        dup: bit(flags, 13) && qos > QoS::AtMostOnce,
-        qos,
-        retain: bit(flags, 7),
-        topic: if properties.topic_alias.is_some() && bit(flags, 8) {
-            ""
-        } else {
-            TOPICS[usize::from(flags >> 4) % 6]
-        },
-        packet_id: (qos > QoS::AtMostOnce).then_some(packet_id),
-        properties,
-        payload: &[7; 200][..usize::from(flags >> 8) % 200],
-    };
+    let subscriptions = subscriptions_of(version, flags);
+    let filters = subscriptions.map(|subscription| subscription.filter);
     let packet = match kind {
-        0..4 => Packet::Publish(publish),
         4 | 5 => Packet::Subscribe(Subscribe {
             packet_id,
             properties: SubscribeProperties {
@@ -255,12 +261,11 @@ fn send_kind(world: &mut World, client: Client, kind: u8, id: u16, flags: u16, c
                 ..DisconnectProperties::default()
             },
         }),
-        12 => Packet::Publish(publish),
-        _ if id > 1 => Packet::Publish(publish),
-        _ => Packet::Auth(Auth {
+        13 if id < 2 => Packet::Auth(Auth {
             code: if bit(flags, 1) { ReasonCode::ReAuthenticate } else { ReasonCode::ContinueAuthentication },
             properties: AuthProperties { authentication_method: Some("m"), ..AuthProperties::default() },
         }),
+        _ => Packet::Publish(publish_of(version, packet_id, flags)),
     };
     let mut bytes = Vec::new();
     if packet.encode(version, &mut bytes).is_err() {
@@ -358,13 +363,15 @@ fn answer(world: &mut World, shard: ShardId, token: Token, verdict: u8) {
 fn react(world: &mut World, client: Client, is_obliging: bool) {
     let heard = world.heard(client);
     for packet in heard.packets() {
-        let answer = match packet {
-            Packet::Publish(publish) => publish.packet_id.map(|id| match publish.qos {
+        let answer = if let Packet::Publish(publish) = packet {
+            publish.packet_id.map(|id| match publish.qos {
                 QoS::ExactlyOnce => Packet::PubRec(Ack::success(id)),
                 QoS::AtMostOnce | QoS::AtLeastOnce => Packet::PubAck(Ack::success(id)),
-            }),
-            Packet::PubRel(ack) => Some(Packet::PubComp(Ack::success(ack.packet_id))),
-            _ => None,
+            })
+        } else if let Packet::PubRel(ack) = packet {
+            Some(Packet::PubComp(Ack::success(ack.packet_id)))
+        } else {
+            None
         };
         if let Some(answer) = answer.filter(|_| is_obliging) {
             world.send(client, &answer);
