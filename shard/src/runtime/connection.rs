@@ -93,7 +93,7 @@ pub(super) struct Leaving {
     pub(super) arrival: Box<Arrival>,
     pub(super) ticket: u32,
     pub(super) attempts: u8,
-    /// The socket is being put into the other shard's ring.
+    /// The socket is being put into the other shard's ring, or will be offered again.
     pub(super) moving: bool,
 }
 

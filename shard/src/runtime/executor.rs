@@ -226,6 +226,7 @@ impl<C: Core> Shard<C> {
         }
         self.edge.sweep();
         self.edge.give_up_arrivals();
+        self.edge.repeat_offers();
         self.edge.expire_flushes();
     }
 

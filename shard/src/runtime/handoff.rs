@@ -24,6 +24,8 @@ pub(super) struct Arrivals {
     halves: BTreeMap<Ticket, Half>,
     /// Sockets in the order of their coming: one whose news never comes is closed.
     sockets: VecDeque<(Mono, Ticket)>,
+    /// Connections that found no room at home, and when they are offered again.
+    offers: BTreeMap<Mono, Vec<ConnId>>,
     next_ticket: u32,
 }
 
@@ -37,9 +39,11 @@ enum Half {
 }
 
 impl Arrivals {
-    /// When the oldest socket without news is given up.
+    /// When the oldest socket without news is given up, or a connection is offered again.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.sockets.front().map(|(at, _)| *at)
+        let sockets = self.sockets.front().map(|(at, _)| *at);
+        let offers = self.offers.first_key_value().map(|(at, _)| *at);
+        sockets.into_iter().chain(offers).min()
     }
 }
 
@@ -70,28 +74,20 @@ impl Edge {
             return;
         }
         let there = Tag::new(Kind::HandoffIn, self.shard.0.into(), leaving.ticket);
-        let Some(target) = self.lanes.doorbell(leaving.to).arrivals() else {
-            self.refuse_leaving(conn);
-            return;
-        };
         leaving.moving = true;
-        leaving.attempts += 1;
-        self.rings[ring].hand_over(slot, conn.generation, target, there);
+        match self.lanes.doorbell(leaving.to).arrivals() {
+            Some(target) => self.rings[ring].hand_over(slot, conn.generation, target, there),
+            None => self.offer_again(conn),
+        }
     }
 
     /// The socket is in the home's table, or could not be put there.
     pub(super) fn handed_over(&mut self, completion: &Completion) {
         let conn = self.name_of(completion);
         let Some(state) = self.conns.of(conn) else { return };
-        let Some(leaving) = &mut state.rare().leaving else { return };
-        leaving.moving = false;
         if completion.result < 0 {
-            // The home's table may just have become full; it names another ring within a tick or two.
-            if leaving.attempts < HANDOFF_ATTEMPTS_MAX {
-                self.proceed_leaving(conn);
-            } else {
-                self.refuse_leaving(conn);
-            }
+            // The home's table has just become full; it names another ring within a tick or two.
+            self.offer_again(conn);
             return;
         }
         let Some(leaving) = state.rare().leaving.take() else { return };
@@ -102,6 +98,35 @@ impl Edge {
         self.slot_freed(completion.ring);
         self.metrics.connections -= 1;
         self.metrics.handoffs_out += 1;
+    }
+
+    /// Offers a connection that found no room to its home again: after a while that doubles each time, and not for ever.
+    fn offer_again(&mut self, conn: ConnId) {
+        let Some(state) = self.conns.of(conn) else { return };
+        let Some(leaving) = &mut state.rare().leaving else { return };
+        if leaving.attempts >= HANDOFF_ATTEMPTS_MAX {
+            self.refuse_leaving(conn);
+            return;
+        }
+        let at = Mono(self.now.0 + (NS_PER_MS << leaving.attempts));
+        leaving.attempts += 1;
+        self.arrivals.offers.entry(at).or_default().push(conn);
+    }
+
+    /// Tries the offers that are due.
+    pub(super) fn repeat_offers(&mut self) {
+        while let Some(first) = self.arrivals.offers.first_entry()
+            && *first.key() <= self.now
+        {
+            for conn in first.remove() {
+                if let Some(state) = self.conns.of(conn)
+                    && let Some(leaving) = &mut state.rare().leaving
+                {
+                    leaving.moving = false;
+                    self.proceed_leaving(conn);
+                }
+            }
+        }
     }
 
     /// Names the ring that takes arrivals: where accepts would go, or else whatever has a slot left.
@@ -203,7 +228,7 @@ fn arrive<C: Core>(
     }
 }
 
-/// Times that a socket is offered to its home.
+/// Times that a socket is offered to its home again: over a quarter of a second in all.
 const HANDOFF_ATTEMPTS_MAX: u8 = 8;
 
 /// How long a socket waits for its news, milliseconds: the lane is at most a few ticks behind unless its sender has ended.

@@ -30,7 +30,7 @@ pub mod order {
     pub const DROP: u8 = b'X';
     /// Send so many bytes.
     pub const BIG: u8 = b'B';
-    /// Move to this shard; the rest of the bytes is read there.
+    /// Move to this shard if it is another; the rest of the bytes is read there.
     pub const HOME: u8 = b'H';
     /// Read no more; the core's timer reads again after 200 ms.
     pub const PAUSE: u8 = b'Z';
@@ -88,6 +88,9 @@ impl Obedient {
             }
             Some(&order::HOME) => {
                 let to = ShardId(u16::try_from(number(bytes)).unwrap());
+                if to == self.shard {
+                    return self.bytes(conn, &bytes[9..], now, actions);
+                }
                 let (_, peer, opened_at) = *self.conns.iter().find(|(c, _, _)| *c == conn).unwrap();
                 self.forget(conn);
                 let arrival =
