@@ -49,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) alias_max: u16,
     pub(crate) state: State,
     pub(crate) link: Option<usize>,
+    /// The link of its last CONNECT.
+    pub(crate) last_link: Option<usize>,
     /// The session, if the client has one.
     pub(crate) epoch: Option<usize>,
     /// Filter → index into the log's subscriptions.
@@ -85,6 +87,7 @@ impl Client {
             alias_max: 0,
             state: State::Down,
             link: None,
+            last_link: None,
             epoch: None,
             filters: BTreeMap::new(),
             held: Vec::new(),
@@ -327,6 +330,9 @@ impl Client {
     }
 
     fn on_packet(&mut self, packet: &Packet<'_>, hold: bool, out: &mut Vec<u8>, log: &mut Log) -> bool {
+        if !matches!(packet, Packet::Publish(_)) {
+            log.note(format!("{} reads {packet:?}", self.id));
+        }
         match packet {
             Packet::ConnAck(connack) => self.on_connack(connack, out, log),
             Packet::Publish(publish) => {
@@ -398,10 +404,12 @@ impl Client {
         self.broker_alias_max = properties.topic_alias_maximum.unwrap_or(0);
         self.broker_qos_max = properties.maximum_qos.unwrap_or(QoS::ExactlyOnce);
         let expected = self.expects_session(log);
-        if expected && !connack.session_present {
+        // 3.1 has no Session Present: its clients trust that the session they ask for is there.
+        let present = connack.session_present || self.version == Version::V31;
+        if expected && !present {
             log.violation(format!("{}: its session is lost", self.id));
         }
-        if !connack.session_present {
+        if !present {
             // The broker knows nothing: what was on the way is sent anew by a careful client; this one gives it up.
             self.out.clear();
             self.taken.clear();
@@ -568,7 +576,9 @@ impl Client {
             return;
         };
         let outgoing = self.out.remove(position);
-        if ack.code.is_error() {
+        // A PUBREL that is sent again after its PUBCOMP was lost: the exchange is over (§MQTT5 3.7.2.1).
+        let over = outgoing.released && ack.code == ReasonCode::PacketIdentifierNotFound;
+        if ack.code.is_error() && !over {
             log.violation(format!(
                 "{}: message {} refused with {:?}",
                 self.id, outgoing.publication, ack.code

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_wire::{FilterKind, QoS, topic};
 
-use crate::log::{Log, Publication, Subscribed, WillFate};
+use crate::log::{Log, Publication, Receipt, Subscribed, WillFate};
 
 /// Judges a drained run. Violations go to the log.
 pub(crate) fn judge(log: &mut Log) {
@@ -99,6 +99,12 @@ impl Subscribed {
         matches!(self.kind(), FilterKind::Shared { .. })
     }
 
+    /// Whether it is not shared and stood before the publish was sent: one that begins later may see a message that its
+    /// publisher sends again.
+    fn is_plain_for(&self, publication: &Publication) -> bool {
+        !self.is_shared() && self.acked_at.is_some_and(|at| at < publication.sent_at)
+    }
+
     fn takes(&self, name: &str) -> bool {
         topic::matches(self.kind().filter(&self.filter), name)
     }
@@ -135,20 +141,19 @@ fn check_counts(log: &Log, index: &Index, found: &mut Vec<String>) {
         for subscribed in index.matching(log, epoch, &publication.topic) {
             sources.insert(if subscribed.is_shared() { subscribed.filter.as_str() } else { "" });
         }
-        for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
-            // Retained replays come once per SUBSCRIBE, with RETAIN set.
-            let count = receipts
-                .iter()
-                .map(|receipt| &log.receipts[*receipt])
-                .filter(|receipt| receipt.qos == qos && !receipt.retain)
-                .count();
-            if count > sources.len() {
-                // [MQTT5-4.3.1-1] [MQTT5-4.3.3-1] and following
-                found.push(format!(
-                    "message {number} came {count} times at {qos:?} to session {epoch} of client {}",
-                    log.epochs[epoch].client
-                ));
-            }
+        if publication.qos == QoS::AtLeastOnce {
+            // Its publisher may have sent it again.
+            continue;
+        }
+        // Retained replays come once per SUBSCRIBE, with RETAIN set; QoS 1 deliveries may come again.
+        let counts = |receipt: &Receipt| receipt.qos != QoS::AtLeastOnce && !receipt.retain;
+        let count = receipts.iter().filter(|receipt| counts(&log.receipts[**receipt])).count();
+        if count > sources.len() {
+            // [MQTT5-4.3.1-1] [MQTT5-4.3.3-1] and following
+            found.push(format!(
+                "message {number} came {count} times to session {epoch} of client {}",
+                log.epochs[epoch].client
+            ));
         }
     }
 }
@@ -224,8 +229,15 @@ fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     for receipt in log.receipts.iter().filter(|receipt| !receipt.retain) {
         let publication = &log.publications[receipt.publication];
-        let shared = index.matching(log, receipt.epoch, &publication.topic).any(Subscribed::is_shared);
-        if shared || publication.will.is_some() || !seen.insert((receipt.epoch, receipt.publication)) {
+        let mut sources = index.matching(log, receipt.epoch, &publication.topic);
+        let steady = sources.all(|subscribed| subscribed.is_plain_for(publication));
+        // A QoS 0 copy may be dropped, and another made when the publisher sends its QoS 1 message again.
+        let twice_made = receipt.qos == QoS::AtMostOnce && publication.qos == QoS::AtLeastOnce;
+        if !steady
+            || twice_made
+            || publication.will.is_some()
+            || !seen.insert((receipt.epoch, receipt.publication))
+        {
             continue;
         }
         let key =

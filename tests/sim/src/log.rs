@@ -106,6 +106,8 @@ pub struct Log {
     pub violations: Vec<String>,
     /// The last happenings, for the report of a failure.
     pub recent: std::collections::VecDeque<String>,
+    /// Keep all happenings, not only the recent ones.
+    pub keep_all: bool,
     /// Hash of all happenings: the same seed gives the same.
     pub trace: u64,
     clock: u64,
@@ -123,7 +125,7 @@ impl Log {
         for byte in text.bytes() {
             self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        if self.recent.len() == RECENT_COUNT {
+        if self.recent.len() == RECENT_COUNT && !self.keep_all {
             self.recent.pop_front();
         }
         self.recent.push_back(text);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dunlin_sim::canary::Canary;
-use dunlin_sim::run::{Outcome, run};
+use dunlin_sim::run::{Outcome, run, run_with};
 
 /// Drives several shard cores, client models and a faulty network in virtual time and checks the rules of MQTT.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ struct Arguments {
     /// Plant a bug that must be found: mesh-loss, byte-loss.
     #[arg(long)]
     canary: Option<String>,
+    /// Print everything that happens in the run of `--seed`.
+    #[arg(long, requires = "seed")]
+    trace: bool,
     /// Show the plan of each failing seed and its last happenings.
     #[arg(long)]
     verbose: bool,
@@ -50,15 +53,15 @@ fn run_seeds(arguments: &Arguments, out: &mut impl std::io::Write) -> std::io::R
     let mut failed = 0_u64;
     let mut trace = 0_u64;
     for seed in from..from.saturating_add(count) {
-        let outcome = run(seed, Canary::None);
+        let outcome = run_with(seed, Canary::None, arguments.trace);
         trace = trace.rotate_left(1) ^ outcome.trace;
         let again = arguments.twice.then(|| run(seed, Canary::None).trace);
         let differs = again.is_some_and(|again| again != outcome.trace);
         if differs {
             writeln!(out, "seed {seed:#x}: two runs differ: the core or the simulator is not deterministic")?;
         }
-        if differs || !outcome.violations.is_empty() {
-            failed += 1;
+        if differs || arguments.trace || !outcome.violations.is_empty() {
+            failed += u64::from(differs || !outcome.violations.is_empty());
             report(&outcome, arguments.verbose || arguments.seed.is_some(), out)?;
         }
         if count >= 1_000 && (seed - from) % 500 == 499 {
@@ -90,7 +93,8 @@ fn release_canary(name: &str, arguments: &Arguments, out: &mut impl std::io::Wri
 }
 
 fn report(outcome: &Outcome, verbose: bool, out: &mut impl std::io::Write) -> std::io::Result<()> {
-    writeln!(out, "seed {:#x} FAILED ({})", outcome.seed, outcome.summary)?;
+    let word = if outcome.violations.is_empty() { "clean" } else { "FAILED" };
+    writeln!(out, "seed {:#x} {word} ({})", outcome.seed, outcome.summary)?;
     for violation in &outcome.violations {
         writeln!(out, "  {violation}")?;
     }

@@ -28,8 +28,15 @@ pub struct Outcome {
 /// Runs one seed to its end.
 #[must_use]
 pub fn run(seed: u64, canary: Canary) -> Outcome {
+    run_with(seed, canary, false)
+}
+
+/// Runs one seed to its end; `keep_all` keeps every happening for the report.
+#[must_use]
+pub fn run_with(seed: u64, canary: Canary, keep_all: bool) -> Outcome {
     let plan = Plan::draw(seed);
     let mut world = World::new(seed, plan.clone(), canary);
+    world.log.keep_all = keep_all;
     let mut workload = Workload::new(seed, &plan);
     workload.begin(&mut world);
     let busy_ms = u64::from(plan.step_count) * 450 + 2_000;

@@ -94,6 +94,7 @@ impl Workload {
             if self.clients[index].persistent {
                 self.clients[index].persistent = false;
                 let link = world.connect(index);
+                self.clients[index].last_link = Some(link);
                 let bytes = self.clients[index].connect(link, true, None, &mut world.log);
                 world.client_writes(link, &bytes);
                 self.close_gracefully(index, false, world);
@@ -135,7 +136,7 @@ impl Workload {
     /// One step while the run drains.
     fn finish(&mut self, index: usize, world: &mut World) {
         match self.clients[index].state {
-            State::Down if self.clients[index].persistent => self.open(index, world),
+            State::Down if self.clients[index].persistent => self.reopen(index, world),
             State::Down => {}
             State::Connecting | State::Up => {
                 let link = self.clients[index].link.expect("connected");
@@ -155,7 +156,7 @@ impl Workload {
     /// One step of the busy part.
     fn act(&mut self, index: usize, world: &mut World) {
         match self.clients[index].state {
-            State::Down => self.open(index, world),
+            State::Down => self.reopen(index, world),
             State::Connecting | State::Up if index == 0 => self.watch(world),
             State::Connecting => {
                 self.maybe_break(index, world);
@@ -190,7 +191,8 @@ impl Workload {
             self.clients[index].lost(&mut world.log);
             return true;
         }
-        if world.plan.features.takeover && self.rng.chance(4) {
+        let up = self.clients[index].state == State::Up;
+        if up && world.plan.features.takeover && world.has_delivered(link) && self.rng.chance(4) {
             // The old connection still stands when the new one comes.
             let old = link;
             self.clients[index].lost(&mut world.log);
@@ -229,15 +231,20 @@ impl Workload {
     }
 
     fn publish(&mut self, index: usize, world: &mut World) -> Vec<u8> {
-        let qos = self.qos(world.plan.qos_max);
+        let mut qos = self.qos(world.plan.qos_max);
+        let retain = world.plan.features.retained && self.rng.chance(25);
+        let width = world.plan.topic_width;
+        let number = self.rng.below(width);
+        if retain {
+            // One publisher and one QoS per retained topic, so that "the last one" has a meaning: order is promised per
+            // QoS only (§4.6).
+            qos = QoS::from_u8(u8::try_from(number).unwrap_or(0).min(world.plan.qos_max)).unwrap_or_default();
+        }
         if !self.clients[index].may_publish(qos) {
             return self.clients[index].release_held();
         }
-        let retain = world.plan.features.retained && self.rng.chance(25);
-        let width = world.plan.topic_width;
         let topic = if retain {
-            // One publisher per retained topic, so that "the last one" has a meaning.
-            format!("kept/{index}/{}", self.rng.below(width))
+            format!("kept/{index}/{number}")
         } else {
             format!("t/{}/{}", self.rng.below(width), self.rng.below(width))
         };
@@ -257,11 +264,22 @@ impl Workload {
         self.clients[index].publish(&message, &mut world.log)
     }
 
+    /// Connects anew once the broker has seen all of the last connection: two connections of one client that overtake each
+    /// other on the way would leave open what the broker should have done.
+    fn reopen(&mut self, index: usize, world: &mut World) {
+        if self.clients[index].last_link.is_none_or(|link| world.is_over(link)) {
+            self.open(index, world);
+        }
+    }
+
     fn open(&mut self, index: usize, world: &mut World) {
-        let clean = !self.draining && self.clients[index].persistent && self.rng.chance(5);
+        // In 3.x a clean session also ends with its connection, so only 5.0 clients begin a lasting session anew.
+        let lasting = self.clients[index].persistent && self.clients[index].version.is_v5();
+        let clean = !self.draining && lasting && self.rng.chance(5);
         let will = (world.plan.features.wills && !self.draining && index > 0 && self.rng.chance(60))
             .then(|| self.qos(world.plan.qos_max));
         let link = world.connect(index);
+        self.clients[index].last_link = Some(link);
         let bytes = self.clients[index].connect(link, clean, will, &mut world.log);
         world.client_writes(link, &bytes);
     }

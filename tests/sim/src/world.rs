@@ -222,9 +222,15 @@ impl World {
 
     /// A client writes bytes.
     pub(crate) fn client_writes(&mut self, link: usize, mut bytes: &[u8]) {
-        if !self.links[link].client_open || self.links[link].vanished {
+        if !self.links[link].client_open || self.links[link].vanished || bytes.is_empty() {
             return;
         }
+        self.log.note(format!(
+            "{} client {} link {link} writes {}",
+            self.now,
+            self.links[link].client,
+            hex(bytes)
+        ));
         while !bytes.is_empty() {
             let chunked = !self.healed && self.network.chance(self.plan.faults.chunk_percent);
             let count = if chunked { 1 + self.network.index(bytes.len().min(40)) } else { bytes.len() };
@@ -265,6 +271,16 @@ impl World {
     /// Whether the client may still use the link.
     pub(crate) fn is_open(&self, link: usize) -> bool {
         self.links[link].client_open && !self.links[link].vanished
+    }
+
+    /// Whether all that the client wrote has reached the broker's host, and a handoff behind it is over.
+    pub(crate) fn has_delivered(&self, link: usize) -> bool {
+        self.now > self.links[link].to_server_at + 50 * NS_PER_MS
+    }
+
+    /// Whether the broker has seen the end of the link, or all that a client wrote who vanished from it.
+    pub(crate) fn is_over(&self, link: usize) -> bool {
+        !self.links[link].server_open || (self.links[link].vanished && self.has_delivered(link))
     }
 
     /// Says something to all shards from the control plane.
