@@ -19,7 +19,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
     #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) settings: RunArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -33,7 +33,7 @@ Examples:
 
 /// Options of all scenarios.
 #[derive(Debug, Args)]
-pub(crate) struct CommonArgs {
+pub(crate) struct RunArgs {
     /// Address of the broker.
     #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ADDRESS:PORT")]
     pub(crate) target: SocketAddr,

@@ -349,5 +349,5 @@ const SPARE_MAX: usize = 4096;
 /// A larger output buffer is freed instead of kept.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 /// Connections per ring unless told otherwise: a file table holds at most RLIMIT_NOFILE entries, and 20,000
-/// is a common value of it.
+/// is a settings value of it.
 pub(crate) const PER_RING: u32 = 19_900;

@@ -4,6 +4,8 @@
 //! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
 //! `engine.rs` (connections over rings), `meter.rs` and `report.rs` (what is printed).
 
+#![forbid(unsafe_code)]
+
 mod cli;
 mod client;
 mod clock;
@@ -29,12 +31,12 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, CommonArgs, Message, PacingArgs, Scenario};
+use cli::{Cli, Message, PacingArgs, RunArgs, Scenario};
 use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
-use scenario::{Common, RunError, connect, subscribe, traffic};
+use scenario::{RunError, Settings, connect, subscribe, traffic};
 use topology::{Shape, Topology};
 
 #[global_allocator]
@@ -42,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.common.json;
+    let json = cli.settings.json;
     match run(cli) {
         Ok(report) => {
             let text = if json { as_json(&report) } else { report.table() };
@@ -64,7 +66,7 @@ fn as_json(report: &Report) -> String {
 }
 
 fn run(cli: Cli) -> Result<Report, RunError> {
-    let common = common(&cli.common)?;
+    let settings = settings(&cli.settings)?;
     match cli.scenario {
         Scenario::Idle { connections, keep_alive, rate, settle, message } => {
             let senders = u32::from(rate > 0);
@@ -73,31 +75,31 @@ fn run(cli: Cli) -> Result<Report, RunError> {
                 if rate > 0 { Pacing::Open { per_second: rate, spin: false } } else { Pacing::Silent };
             let plan = plan("idle", topology, pacing, message);
             let plan = Plan { keep_alive_seconds: keep_alive, settle_ns: nanoseconds(settle), ..plan };
-            traffic::run(plan, &common)
+            traffic::run(plan, &settings)
         }
         Scenario::P2p { pairs, pacing, message } => {
             let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
-            traffic::run(plan("p2p", topology, pace(pacing), message), &common)
+            traffic::run(plan("p2p", topology, pace(pacing), message), &settings)
         }
         Scenario::Fanin { publishers, pacing, message } => {
             let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
-            traffic::run(plan("fanin", topology, pace(pacing), message), &common)
+            traffic::run(plan("fanin", topology, pace(pacing), message), &settings)
         }
         Scenario::Fanout { subscribers, pacing, message } => {
             let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
-            traffic::run(plan("fanout", topology, pace(pacing), message), &common)
+            traffic::run(plan("fanout", topology, pace(pacing), message), &settings)
         }
         Scenario::Wild { clients, filters, publishers, pacing, message } => {
             let topology =
                 Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
-            traffic::run(plan("wild", topology, pace(pacing), message), &common)
+            traffic::run(plan("wild", topology, pace(pacing), message), &settings)
         }
         Scenario::Lat { pairs, rate, sleep, message } => {
             let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
             let pacing = Pacing::Open { per_second: rate, spin: !sleep };
-            traffic::run(plan("lat", topology, pacing, message), &common)
+            traffic::run(plan("lat", topology, pacing, message), &settings)
         }
-        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, &common),
+        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, &settings),
         Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
             subscribe::Plan {
                 clients,
@@ -106,7 +108,7 @@ fn run(cli: Cli) -> Result<Report, RunError> {
                 qos: qos.into(),
                 unsubscribe: !keep,
             },
-            &common,
+            &settings,
         ),
     }
 }
@@ -130,12 +132,12 @@ const fn pace(arguments: PacingArgs) -> Pacing {
     }
 }
 
-fn common(arguments: &CommonArgs) -> Result<Common, RunError> {
+fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
     if let Some(core) = arguments.core {
         dunlin_ring::pin_to_core(core).map_err(scenario::host("pinning to the core"))?;
     }
     let protocol = if arguments.floor { Protocol::Floor } else { Protocol::Mqtt(arguments.mqtt.into()) };
-    Ok(Common {
+    Ok(Settings {
         target: arguments.target,
         protocol,
         sources: arguments.source.map(|pool| pool.with_per_address(arguments.per_source)),

@@ -56,6 +56,9 @@ pub(crate) struct Report {
     pub(crate) failures: u64,
     /// The first few failures in words.
     pub(crate) failure_examples: Vec<String>,
+    /// What limits the meaning of the figures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
     /// Further figures of single scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) extra: Vec<Figure>,
@@ -123,6 +126,23 @@ impl Report {
         self.failures == 0 && self.violations.is_none_or(Violations::is_clean)
     }
 
+    /// Adds notes about a generator that was the limit. `polls`: it fills its core by design.
+    pub(crate) fn judge_generator(&mut self, polls: bool) {
+        let broker_idle = self.broker_cores.is_none_or(|cores| cores < FULL_CORE);
+        if !polls && self.generator_cores >= FULL_CORE && broker_idle {
+            self.notes
+                .push("the generator filled its core: the rate is its own, not the broker's".to_owned());
+        }
+        if let Some(late) = self.late
+            && late.saturating_mul(LATE_SHARE) > self.count
+        {
+            self.notes.push(format!(
+                "{late} of some {} messages left more than a millisecond late: the latencies are the generator's",
+                self.count
+            ));
+        }
+    }
+
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::default();
@@ -167,6 +187,9 @@ impl Report {
         for example in &self.failure_examples {
             table.row("", example);
         }
+        for note in &self.notes {
+            table.row("note", note);
+        }
         table.row("verdict", if self.is_clean() { "clean" } else { "VIOLATED" });
         table.text
     }
@@ -197,6 +220,11 @@ impl Table {
     }
 }
 
+/// A core this busy is the limit.
+const FULL_CORE: f64 = 0.97;
+/// One late message in this many is noted.
+const LATE_SHARE: u64 = 100;
+
 /// Nanoseconds as microseconds.
 pub(crate) fn micro(nanoseconds: u64) -> f64 {
     ratio(nanoseconds, 1_000)
@@ -206,4 +234,42 @@ pub(crate) fn micro(nanoseconds: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "figures for people; 53 bits are plenty")]
 pub(crate) fn ratio(dividend: u64, divisor: u64) -> f64 {
     if divisor == 0 { 0.0 } else { dividend as f64 / divisor as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_generator_is_noted_unless_it_polls_or_the_broker_is_full_too() {
+        let notes = |generator_cores, broker_cores, polls| {
+            let mut report = Report { generator_cores, broker_cores, ..Report::default() };
+            report.judge_generator(polls);
+            report.notes.len()
+        };
+        assert_eq!(notes(0.99, Some(0.5), false), 1);
+        assert_eq!(notes(0.99, Some(0.5), true), 0);
+        assert_eq!(notes(0.99, Some(0.99), false), 0);
+        assert_eq!(notes(0.5, Some(0.5), false), 0);
+    }
+
+    #[test]
+    fn a_schedule_that_was_not_kept_is_noted() {
+        let notes = |late| {
+            let mut report = Report { count: 1_000, late: Some(late), ..Report::default() };
+            report.judge_generator(true);
+            report.notes.len()
+        };
+        assert_eq!((notes(10), notes(11)), (0, 1));
+    }
+
+    #[test]
+    fn any_violation_or_failure_spoils_the_verdict() {
+        let clean = Report { violations: Some(Violations::default()), ..Report::default() };
+        assert!(clean.is_clean() && clean.table().contains("clean"));
+        let lost = Violations { lost: 1, ..Violations::default() };
+        let lossy = Report { violations: Some(lost), ..Report::default() };
+        assert!(!lossy.is_clean() && lossy.table().contains("VIOLATED"));
+        assert!(!Report { failures: 1, ..Report::default() }.is_clean());
+    }
 }

@@ -4,6 +4,8 @@
 //! and mosquitto in turn under the same generator and holds the results against the bars. Micro benchmarks are
 //! in `benches/`. `README.md` says what makes a number honest.
 
+#![forbid(unsafe_code)]
+
 mod compare;
 mod floor;
 

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use dunlin_ring::Errno;
 use dunlin_wire::ReasonCode;
 
-use super::{Common, RunError, host};
+use super::{RunError, Settings, host};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -27,25 +27,25 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out.
-pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
-    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: common.target,
-        sources: common.sources,
-        connections: common.concurrency,
-        per_ring: common.per_ring,
+        target: settings.target,
+        sources: settings.sources,
+        connections: settings.concurrency,
+        per_ring: settings.per_ring,
         one_answer: true,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut storm = Storm::new(common);
+    let mut storm = Storm::new(settings);
     let start = clock.now();
     storm.schedule = plan.per_second.map(|per_second| Schedule::new(start, per_second));
-    storm.run_until(&mut engine, &clock, start.after(common.warm_up_ns))?;
+    storm.run_until(&mut engine, &clock, start.after(settings.warm_up_ns))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let done_before = storm.done_count;
     storm.measuring = true;
-    storm.run_until(&mut engine, &clock, from.at.after(common.duration_ns))?;
+    storm.run_until(&mut engine, &clock, from.at.after(settings.duration_ns))?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     storm.measuring = false;
     let count = storm.done_count - done_before;
@@ -54,8 +54,8 @@ pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
 
     let mut report = Report {
         scenario: "connect".to_owned(),
-        protocol: common.protocol.name().to_owned(),
-        connections: common.concurrency,
+        protocol: settings.protocol.name().to_owned(),
+        connections: settings.concurrency,
         unit: "connect".to_owned(),
         count,
         tcp_connect_us: Percentiles::of(&storm.tcp_latency),
@@ -66,6 +66,7 @@ pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
         ..Report::default()
     };
     fill_window(&mut report, from, to);
+    report.judge_generator(false);
     Ok(report)
 }
 
@@ -86,12 +87,12 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(common: &Common) -> Self {
+    fn new(settings: &Settings) -> Self {
         Self {
-            roster: Roster::new(common.concurrency, common.protocol, 0, common.run),
-            free: (0..common.concurrency).rev().map(ConnId).collect(),
-            places: common.concurrency,
-            since: vec![Nanos(0); common.concurrency as usize],
+            roster: Roster::new(settings.concurrency, settings.protocol, 0, settings.run),
+            free: (0..settings.concurrency).rev().map(ConnId).collect(),
+            places: settings.concurrency,
+            since: vec![Nanos(0); settings.concurrency as usize],
             schedule: None,
             measuring: false,
             stopping: false,

@@ -15,7 +15,7 @@ use crate::source::SourcePool;
 
 /// What all scenarios share.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Common {
+pub(crate) struct Settings {
     /// The broker.
     pub(crate) target: SocketAddr,
     pub(crate) protocol: Protocol,

@@ -3,7 +3,7 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{Common, RunError, SetUp, host, set_up, settle};
+use super::{RunError, SetUp, Settings, host, set_up, settle};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -30,32 +30,32 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out.
-pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
-    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: common.target,
-        sources: common.sources,
+        target: settings.target,
+        sources: settings.sources,
         connections: plan.clients,
-        per_ring: common.per_ring,
+        per_ring: settings.per_ring,
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut script = Subscribers::new(plan, common);
-    set_up("connections", &mut script, &mut engine, &clock, common.patience_seconds)?;
+    let mut script = Subscribers::new(plan, settings);
+    set_up("connections", &mut script, &mut engine, &clock, settings.patience_seconds)?;
     settle(&mut script, &mut engine, &clock, clock.now().after(SECOND_NS / 2))?;
 
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     script.start(Stage::Subscribing, engine.outbox());
-    set_up("subscriptions", &mut script, &mut engine, &clock, common.patience_seconds)?;
+    set_up("subscriptions", &mut script, &mut engine, &clock, settings.patience_seconds)?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     settle(&mut script, &mut engine, &clock, clock.now().after(SECOND_NS / 2))?;
     let after = meter.footprint().map_err(host("reading the broker's memory"))?;
 
     let mut report = Report {
         scenario: "subscribe".to_owned(),
-        protocol: common.protocol.name().to_owned(),
+        protocol: settings.protocol.name().to_owned(),
         connections: plan.clients,
         unit: "subscription".to_owned(),
         count: script.wanted(),
@@ -66,7 +66,7 @@ pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
     if plan.unsubscribe {
         let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
         script.start(Stage::Unsubscribing, engine.outbox());
-        set_up("unsubscriptions", &mut script, &mut engine, &clock, common.patience_seconds)?;
+        set_up("unsubscriptions", &mut script, &mut engine, &clock, settings.patience_seconds)?;
         let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
         let mut undone = Report { count: script.wanted(), ..Report::default() };
         fill_window(&mut undone, from, to);
@@ -105,12 +105,12 @@ struct Subscribers {
 }
 
 impl Subscribers {
-    fn new(plan: Plan, common: &Common) -> Self {
+    fn new(plan: Plan, settings: &Settings) -> Self {
         Self {
             plan,
-            roster: Roster::new(plan.clients, common.protocol, 0, common.run),
+            roster: Roster::new(plan.clients, settings.protocol, 0, settings.run),
             stage: Stage::Connecting,
-            concurrency: common.concurrency,
+            concurrency: settings.concurrency,
             opened_next: 0,
             opening_count: 0,
             connected_count: 0,

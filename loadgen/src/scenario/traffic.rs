@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{Common, RunError, SetUp, host, set_up, settle};
+use super::{RunError, SetUp, Settings, host, set_up, settle};
 use crate::client::{Client, Fault, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::dice::Dice;
@@ -60,20 +60,20 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out; what the broker did wrong is in the report.
-pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
-    let meter = Meter::new(common.broker_pid).map_err(host("reading the broker's process"))?;
+    let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: common.target,
-        sources: common.sources,
+        target: settings.target,
+        sources: settings.sources,
         connections: plan.topology.connections(),
-        per_ring: common.per_ring,
+        per_ring: settings.per_ring,
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut traffic = Traffic::new(plan, common);
-    set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, common.patience_seconds)?;
+    let mut traffic = Traffic::new(plan, settings);
+    set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, settings.patience_seconds)?;
     let up_at = clock.now();
     let settled_at = up_at.after(traffic.plan.settle_ns);
     settle(&mut traffic, &mut engine, &clock, settled_at)?;
@@ -81,19 +81,20 @@ pub(crate) fn run(plan: Plan, common: &Common) -> Result<Report, RunError> {
 
     let start = clock.now();
     traffic.begin(start, engine.outbox());
-    traffic.run_until(&mut engine, &clock, start.after(common.warm_up_ns))?;
+    traffic.run_until(&mut engine, &clock, start.after(settings.warm_up_ns))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let counted_from = traffic.delivered;
-    let end = from.at.after(common.duration_ns);
+    let end = from.at.after(settings.duration_ns);
     traffic.window = (from.at, end);
     traffic.run_until(&mut engine, &clock, end)?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let counted = traffic.delivered - counted_from;
     traffic.drain(&mut engine, &clock)?;
 
-    let mut report = traffic.report(common);
+    let mut report = traffic.report(settings);
     report.count = counted;
     fill_window(&mut report, from, to);
+    report.judge_generator(matches!(traffic.plan.pacing, Pacing::Open { spin: true, .. }));
     if traffic.plan.settle_ns > 0 {
         let items = u64::from(traffic.plan.topology.connections());
         report.memory = memory_report("connection", items, before, after);
@@ -141,24 +142,29 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn new(plan: Plan, common: &Common) -> Self {
+    fn new(plan: Plan, settings: &Settings) -> Self {
         let topology = &plan.topology;
         let senders = topology.senders as usize;
         let window = match plan.pacing {
             Pacing::Closed { window } => window as usize,
             Pacing::Open { .. } | Pacing::Silent => 0,
         };
-        let subscribes = common.protocol != Protocol::Floor;
+        let subscribes = settings.protocol != Protocol::Floor;
         let filters_wanted = if subscribes {
             (0..topology.receivers).map(|receiver| topology.filters(receiver).len() as u64).sum()
         } else {
             0
         };
         Self {
-            roster: Roster::new(topology.connections(), common.protocol, plan.keep_alive_seconds, common.run),
-            run: common.run,
-            concurrency: common.concurrency,
-            dice: Dice::new(common.seed),
+            roster: Roster::new(
+                topology.connections(),
+                settings.protocol,
+                plan.keep_alive_seconds,
+                settings.run,
+            ),
+            run: settings.run,
+            concurrency: settings.concurrency,
+            dice: Dice::new(settings.seed),
             opened_next: 0,
             opening_count: 0,
             connected_count: 0,
@@ -371,11 +377,11 @@ impl Traffic {
         }
     }
 
-    fn report(&self, common: &Common) -> Report {
+    fn report(&self, settings: &Settings) -> Report {
         let topology = &self.plan.topology;
         Report {
             scenario: self.plan.name.to_owned(),
-            protocol: common.protocol.name().to_owned(),
+            protocol: settings.protocol.name().to_owned(),
             qos: self.plan.qos.as_u8(),
             payload_bytes: self.plan.payload_bytes,
             connections: topology.connections(),
