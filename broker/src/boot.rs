@@ -10,10 +10,10 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use dunlin_shard::runtime::selfcheck::{self as edge_check, Finding, Verdict};
-use dunlin_shard::runtime::{self, EdgeConfig, Listener, RunError, Runtime, StartError};
+use dunlin_shard::runtime::{self, EdgeConfig, Listener, Runtime, StartError};
 use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Outcome};
 use crate::cli::{CheckFlags, RunFlags};
 use crate::config::{self, ConfigError, Effective, Settings, Sources, env, print};
 use crate::log::{self, Log};
@@ -49,6 +49,7 @@ pub(crate) fn check(flags: CheckFlags) -> ExitCode {
                 verdict: Verdict::Warning,
                 text: warning.clone(),
             }));
+            findings.extend(selfcheck::listeners(&effective.settings.server.listen));
             match plan(&effective.settings) {
                 Ok((edge, _)) => findings.extend(edge_check::check(&edge)),
                 Err(error) => findings.push(Finding {
@@ -93,9 +94,10 @@ fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, Bo
     let shards = runtime.shards().to_vec();
     let telemetry = Telemetry::start(shards.clone(), runtime.answers().clone(), settings, log.clone())
         .map_err(|source| BootError::Thread { name: "telemetry", source })?;
-    let ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
+    let shard_ended = runtime.ended().clone();
+    let all_ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
     say(&page);
-    Ok(Broker { sources, effective, shards, ended, telemetry, log: log.clone() })
+    Ok(Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log: log.clone() })
 }
 
 /// One core per shard, all with the same settings and the same seed.
@@ -113,7 +115,7 @@ fn setups(settings: &Settings, topology: &Topology) -> Vec<Setup> {
 }
 
 /// Waits for the shards on a thread of its own; tells once how they ended.
-fn watch(runtime: Runtime) -> std::io::Result<Receiver<Result<(), RunError>>> {
+fn watch(runtime: Runtime) -> std::io::Result<Receiver<Outcome>> {
     let (sender, ended) = bounded(1);
     thread::Builder::new().name("shards".to_owned()).spawn(move || {
         let _nobody_may_wait = sender.send(runtime.join().map(drop));
@@ -208,7 +210,10 @@ fn complain(error: &BootError) -> ExitCode {
     }
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
-        text.push_str(&format!("  because: {inner}\n"));
+        let reason = inner.to_string();
+        if !text.contains(&reason) {
+            text.push_str(&format!("  because: {reason}\n"));
+        }
         cause = inner.source();
     }
     drop(std::io::stderr().lock().write_all(text.as_bytes()));

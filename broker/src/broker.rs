@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, after, never, select};
-use dunlin_shard::Control;
-use dunlin_shard::runtime::{InboxError, RunError, ShardHandle};
+use dunlin_shard::runtime::{EdgeMetrics, InboxError, RunError, ShardHandle};
+use dunlin_shard::{Control, ShardId};
 
 use crate::boot::shard_config;
 use crate::config::reload::{self, Change, Reloaded};
@@ -23,13 +23,18 @@ pub(crate) struct Broker {
     pub(crate) effective: Effective,
     /// The way into each shard.
     pub(crate) shards: Vec<ShardHandle>,
+    /// Names a shard when it has ended.
+    pub(crate) shard_ended: Receiver<ShardId>,
     /// Tells once, when all shards have ended, how.
-    pub(crate) ended: Receiver<Result<(), RunError>>,
+    pub(crate) all_ended: Receiver<Outcome>,
     /// `$SYS` and dumps.
     pub(crate) telemetry: Telemetry,
     /// The log.
     pub(crate) log: Log,
 }
+
+/// How the shards ended: the last counters of each edge, or the first failure.
+pub(crate) type Outcome = Result<Vec<EdgeMetrics>, RunError>;
 
 impl Broker {
     /// Acts on signals until one says stop, then stops. 0 after a graceful stop in time, else 1.
@@ -42,9 +47,10 @@ impl Broker {
                     Ok(Signal::Dump) => self.telemetry.dump(),
                     Err(_) => return self.stop("none: the signal thread has ended", signals),
                 },
-                recv(self.ended) -> outcome => {
-                    self.log.error("all shards have ended although nobody asked them to", &[]);
-                    ended(outcome, &self.log);
+                recv(self.shard_ended) -> shard => {
+                    let shard = shard.map_or_else(|_| "unknown".to_owned(), |shard| shard.0.to_string());
+                    self.log.error("a shard has ended although nobody asked it to; stopping", &[("shard", shard.into())]);
+                    let _failure_even_if_the_others_end_well = self.stop("none", signals);
                     return ExitCode::FAILURE;
                 }
             }
@@ -97,7 +103,7 @@ impl Broker {
 
     /// Ends the telemetry, then the shards, in bounded time. A second signal ends the process at once.
     fn stop(self, signal: &'static str, signals: &Receiver<Signal>) -> ExitCode {
-        let Self { shards, ended: all_ended, telemetry, log, effective, .. } = self;
+        let Self { shards, all_ended, telemetry, log, effective, .. } = self;
         let timeout_ms = effective.settings.shutdown.timeout_ms;
         log.info("stopping", &[("signal", signal.into()), ("timeout_ms", timeout_ms.into())]);
         telemetry.stop();
@@ -123,10 +129,15 @@ impl Broker {
 }
 
 /// Says how the shards ended; 0 when they ended as asked.
-fn ended(outcome: Result<Result<(), RunError>, RecvError>, log: &Log) -> ExitCode {
+fn ended(outcome: Result<Outcome, RecvError>, log: &Log) -> ExitCode {
     match outcome {
-        Ok(Ok(())) => {
-            log.info("stopped", &[]);
+        Ok(Ok(edges)) => {
+            let panics: u64 = edges.iter().map(|edge| edge.panics_contained).sum();
+            let connections: u64 = edges.iter().map(|edge| edge.accepted).sum();
+            log.info(
+                "stopped",
+                &[("connections_served", connections.into()), ("panics_contained", panics.into())],
+            );
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => {
@@ -145,3 +156,68 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How soon a shard whose inbox was full is told again.
 const TELL_AGAIN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::config::load;
+    use crate::log;
+
+    /// What a broker without shards returns, which hears these signals and these ends of shards.
+    fn outcome(signals: &[Signal], shard_ended: Receiver<ShardId>, all_ended: Receiver<Outcome>) -> ExitCode {
+        let mut effective = load(&Sources::default()).expect("defaults");
+        effective.settings.shutdown.timeout_ms = 100;
+        let (log, writer) = log::start(effective.settings.log.format, log::Level::Error).expect("a thread");
+        let telemetry =
+            Telemetry::start(Vec::new(), never(), &effective.settings, log.clone()).expect("a thread");
+        let (sources, shards) = (Sources::default(), Vec::new());
+        let broker = Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log };
+        let (sender, receiver) = bounded(8);
+        for signal in signals {
+            sender.send(*signal).expect("room");
+        }
+        let code = broker.until_stopped(&receiver);
+        writer.close();
+        code
+    }
+
+    /// A channel that has this one value, or never any.
+    fn once<T>(value: Option<T>) -> Receiver<T> {
+        let Some(value) = value else {
+            return never();
+        };
+        let (sender, receiver) = bounded(1);
+        sender.send(value).expect("room");
+        receiver
+    }
+
+    const STOP: Signal = Signal::Stop { name: "SIGTERM" };
+
+    #[test]
+    fn a_stop_is_good_when_the_shards_end() {
+        assert_eq!(outcome(&[STOP], never(), once(Some(Ok(Vec::new())))), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        assert_eq!(outcome(&[STOP, STOP], never(), never()), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn shards_that_do_not_end_are_cut_off() {
+        assert_eq!(outcome(&[STOP], never(), never()), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_shard_that_ends_unasked_ends_the_process() {
+        assert_eq!(outcome(&[], once(Some(ShardId(1))), once(Some(Ok(Vec::new())))), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_shard_that_failed_while_stopping_is_a_failure() {
+        let failure = RunError::Shard { shard: ShardId(0), reason: "the ring is gone".to_owned() };
+        assert_eq!(outcome(&[STOP], never(), once(Some(Err(failure)))), ExitCode::FAILURE);
+    }
+}

@@ -2,13 +2,45 @@
 //!
 //! The runtime knows what it cannot do without; this file adds the kernel settings of the profile in `tuning/`.
 
+use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use dunlin_shard::runtime::selfcheck::{Finding, Verdict, worst};
 
+use crate::config::listen::ListenerUrl;
+
 /// Compares the kernel with the shipped profile: one finding per setting. A file read each.
 pub(crate) fn sysctls() -> Vec<Finding> {
     wanted().map(|(name, wanted)| judge(name, wanted, current(name).as_deref())).collect()
+}
+
+/// Whether each listener could be bound now. Binds it for a moment.
+pub(crate) fn listeners(urls: &[ListenerUrl]) -> Vec<Finding> {
+    urls.iter().map(|url| judge_listener(url, TcpListener::bind(url.address).map(drop))).collect()
+}
+
+fn judge_listener(url: &ListenerUrl, bound: io::Result<()>) -> Finding {
+    let (verdict, text) = match bound {
+        Ok(()) => (Verdict::Good, format!("{url} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => (
+            Verdict::Warning,
+            format!(
+                "{url} is in use; if that is not this broker running already, choose another port with --listen"
+            ),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (
+            Verdict::Fatal,
+            format!(
+                "{url} may not be bound by this user; take a port from 1024 on, or grant CAP_NET_BIND_SERVICE"
+            ),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            (Verdict::Fatal, format!("{url} is no address of this host; `ip address` lists them"))
+        }
+        Err(error) => (Verdict::Fatal, format!("{url} cannot be bound: {error}")),
+    };
+    Finding { subject: "listen", verdict, text }
 }
 
 /// The findings as a table for people.
@@ -102,6 +134,22 @@ mod tests {
         assert!(small.text.contains("is 128; for very many connections set 32768"));
         assert_eq!(judge("net.core.somaxconn", "32768", Some("65535")).verdict, Verdict::Good);
         assert_eq!(judge("net.netfilter.nf_conntrack_max", "1", None).verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_bound_says_why() {
+        let url = |text| ListenerUrl::parse(text).unwrap_or_else(|problem| panic!("{problem}"));
+        assert_eq!(listeners(&[url("mqtt://127.0.0.1:0")])[0].verdict, Verdict::Good);
+        let elsewhere = &listeners(&[url("mqtt://192.0.2.1:1883")])[0];
+        assert_eq!(elsewhere.verdict, Verdict::Fatal);
+        assert!(
+            elsewhere.text.contains("mqtt://192.0.2.1:1883 is no address of this host"),
+            "{}",
+            elsewhere.text
+        );
+        let judged = |kind: io::ErrorKind| judge_listener(&url("mqtt://127.0.0.1:80"), Err(kind.into()));
+        assert_eq!(judged(io::ErrorKind::AddrInUse).verdict, Verdict::Warning);
+        assert!(judged(io::ErrorKind::PermissionDenied).text.contains("CAP_NET_BIND_SERVICE"));
     }
 
     #[test]

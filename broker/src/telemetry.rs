@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use dunlin_shard::metrics::{Gauges, Metrics};
-use dunlin_shard::runtime::{ShardAnswer, ShardHandle};
+use dunlin_shard::runtime::{EdgeMetrics, ShardAnswer, ShardHandle};
 use dunlin_shard::{Answered, Control, Message, Token};
 
 use crate::clock;
@@ -136,6 +136,16 @@ impl Reporter {
         self.log.info("gauges", &fields(&mut gauges.entries()));
         self.log.info("counters", &fields(&mut metrics.entries()));
         self.log.info("connections ended by the broker, by reason", &fields(&mut metrics.ended_entries()));
+        let edges = self.edges();
+        let sums = EDGE_FIELDS.iter().map(|(name, field)| (*name, edges.iter().map(field).sum::<u64>()));
+        self.log.info("edge", &fields(&mut sums.into_iter()));
+    }
+
+    /// The counters of the edges that answer in time.
+    fn edges(&self) -> Vec<EdgeMetrics> {
+        let asked: Vec<_> = self.shards.iter().filter_map(|shard| shard.edge_metrics().ok()).collect();
+        let deadline = clock::now() + ANSWER_MAX;
+        asked.iter().filter_map(|answer| answer.recv_deadline(deadline).ok()).collect()
     }
 
     /// The sums over all shards; `None`, with a line in the log, when a shard does not answer in time.
@@ -217,6 +227,24 @@ impl Beat {
         self.next.map_or(FOREVER, |next| next.saturating_duration_since(now))
     }
 }
+
+/// What a dump tells of the edges: sums over the shards.
+const EDGE_FIELDS: [(&str, fn(&EdgeMetrics) -> u64); 14] = [
+    ("connections", |edge| edge.connections),
+    ("rings", |edge| edge.rings),
+    ("accepted", |edge| edge.accepted),
+    ("refused_limit", |edge| edge.refused_limit),
+    ("accept_exhausted", |edge| edge.accept_exhausted),
+    ("bytes_in", |edge| edge.bytes_in),
+    ("bytes_out", |edge| edge.bytes_out),
+    ("sends", |edge| edge.sends),
+    ("handoffs_in", |edge| edge.handoffs_in),
+    ("mesh_in", |edge| edge.mesh_in),
+    ("lanes_full", |edge| edge.lanes_full),
+    ("buffers_exhausted", |edge| edge.buffers_exhausted),
+    ("completions_overflowed", |edge| edge.completions_overflowed),
+    ("panics_contained", |edge| edge.panics_contained),
+];
 
 /// Longest wait for the shards' answers. A tick takes milliseconds; a second means that something is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);

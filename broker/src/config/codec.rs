@@ -375,7 +375,7 @@ impl Codec<Vec<(String, u8)>> for Priorities {
             Raw::Number(_) | Raw::Bool(_) | Raw::List(_) => return Err("is not a table".to_owned()),
         };
         let priority = |(topic, raw): &(String, Raw)| {
-            if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+            if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX || topic.contains(['+', '#', '\0']) {
                 return Err(format!("names '{topic}', which is not a topic name"));
             }
             let priority = Whole(1..=255)
@@ -442,6 +442,9 @@ const SECONDS: Seconds = Seconds(0..=(u32::MAX as u64 - 1));
 
 /// Each listener costs a listening socket per shard.
 const LISTENER_COUNT_MAX: usize = 64;
+
+/// A topic's length is two bytes on the wire [MQTT5 §1.5.4].
+const TOPIC_BYTES_MAX: usize = 65_535;
 
 const NOT_A_NUMBER: &str = "is not a number";
 

@@ -88,6 +88,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(text: &str) -> (Vec<Given>, Vec<String>) {
@@ -139,6 +141,18 @@ mod tests {
         assert_eq!(problems, ["d.toml:1: mqtt is a section; write [mqtt] and its keys below."]);
         let (_, problems) = parsed("[mqtt]\nmax_inflight = 1\nmax_inflight = 2\n");
         assert!(problems[0].starts_with("d.toml:3: is not TOML: "), "{}", problems[0]);
+    }
+
+    proptest! {
+        /// No text makes the reader panic; what is not taken is a problem with a place.
+        #[test]
+        fn any_text_is_values_or_problems(text in prop_oneof![
+            any::<String>(),
+            "(\\[(mqtt|log|server|x)\\]\n|(level|max_inflight|listen|y) = ([0-9]{1,4}|'[a-z]{0,4}'|\\[1, 'a'\\])\n){0,6}",
+        ]) {
+            let (_, problems) = parsed(&text);
+            prop_assert!(problems.iter().all(|problem| problem.starts_with("d.toml:")), "{:?}", problems);
+        }
     }
 
     #[test]

@@ -500,6 +500,8 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -512,6 +514,32 @@ mod tests {
             let mut copy = Settings::default();
             (setting.apply)(&mut copy, &raw).unwrap_or_else(|problem| panic!("{}: {problem}", setting.name));
             assert_eq!(copy, defaults, "{}", setting.name);
+        }
+    }
+
+    proptest! {
+        /// No text makes a codec panic, and what a key takes it prints so that it reads back as the same value.
+        #[test]
+        fn whatever_a_key_takes_it_prints_and_reads_back(
+            at in 0..SETTINGS.len(),
+            text in prop_oneof![
+                any::<String>(),
+                "[0-9]{1,20}(ms|s|m|h|d|B|KB|MB|GB|\\.[0-9]{1,3})?",
+                "\\{ *'[^'\n]{0,8}' *= *[0-9]{1,3} *\\}",
+                "mqtt://(127\\.0\\.0\\.1|\\[::1\\]|localhost)(:[0-9]{1,5})?",
+                "[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3})*",
+                "auto|infinity|disabled|true|false|highest|json|debug|sticky",
+            ],
+        ) {
+            let setting = &SETTINGS[at];
+            let mut first = Settings::default();
+            if (setting.apply)(&mut first, &Raw::Text(text)).is_ok() {
+                let shown = (setting.show)(&first);
+                let raw = Raw::from_toml_text(&shown).map_err(|problem| TestCaseError::fail(format!("{shown}: {problem}")))?;
+                let mut second = Settings::default();
+                prop_assert_eq!((setting.apply)(&mut second, &raw), Ok(()), "{}", shown);
+                prop_assert_eq!(first, second, "{}", shown);
+            }
         }
     }
 

@@ -1,0 +1,283 @@
+//! The running program: its start page, its answers to signals, its log and its end, over real sockets.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests write configuration files and wait on threads of their own"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+/// A broker that was started for one test; killed if the test leaves it running.
+struct Broker {
+    child: Child,
+    page: Vec<String>,
+    log: Receiver<String>,
+}
+
+impl Broker {
+    /// Starts the program in a clean environment and waits for its start page.
+    fn start(args: &[&str]) -> Self {
+        let mut child = spawn(args);
+        let lines = lines_of(child.stdout.take().expect("piped"));
+        let log = lines_of(child.stderr.take().expect("piped"));
+        let mut page = Vec::new();
+        while page.last().is_none_or(|line| line != "ready") {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => page.push(line),
+                Err(_) => panic!("no start page: {page:?}, log: {:?}", log.try_iter().collect::<Vec<_>>()),
+            }
+        }
+        Self { child, page, log }
+    }
+
+    /// The addresses of the lines `listening on mqtt://…`.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let urls = self.page.iter().filter_map(|line| line.strip_prefix("listening on mqtt://"));
+        urls.map(|address| address.parse().expect("an address")).collect()
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &command]).status().expect("a shell");
+        assert!(sent.success(), "{command}");
+    }
+
+    /// The next line of the log that holds `text`.
+    fn logged(&self, text: &str) -> String {
+        loop {
+            let line =
+                self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log never said: {text}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Stops it with this signal; how it ended.
+    fn stop(mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.child.wait().expect("the program ends")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _may_have_ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn spawn(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
+    command.env_clear().args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program starts")
+}
+
+/// The lines of a stream as they come.
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// A configuration file with this text, in the test's own folder.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("the test folder is writable");
+    path
+}
+
+/// A 5.0 client: just enough packets, by hand, so that the test trusts nobody's codec.
+struct Client(TcpStream);
+
+impl Client {
+    /// Connects with Clean Start; returns the client and the CONNACK's bytes after its fixed header.
+    fn connect(address: SocketAddr, client_id: &str) -> (Self, Vec<u8>) {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut client = Self(stream);
+        let mut body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00\x00".to_vec();
+        body.push(u8::try_from(client_id.len()).expect("a short id"));
+        body.extend_from_slice(client_id.as_bytes());
+        client.send(0x10, &body);
+        let (first, connack) = client.packet();
+        assert_eq!(first, 0x20, "CONNACK");
+        (client, connack)
+    }
+
+    /// Sends a packet of at most 127 bytes.
+    fn send(&mut self, first: u8, body: &[u8]) {
+        let length = u8::try_from(body.len()).expect("a short packet");
+        self.0.write_all(&[&[first, length], body].concat()).expect("the broker reads");
+    }
+
+    /// The next packet: first byte and what follows the Remaining Length.
+    fn packet(&mut self) -> (u8, Vec<u8>) {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).expect("a packet");
+        let first = byte[0];
+        let (mut length, mut shift) = (0_usize, 0);
+        loop {
+            self.0.read_exact(&mut byte).expect("a length");
+            length |= usize::from(byte[0] & 0x7f) << shift;
+            shift += 7;
+            if byte[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("a body");
+        (first, body)
+    }
+
+    fn subscribe(&mut self, filter: &str) -> u8 {
+        let mut body = vec![0, 1, 0, 0, u8::try_from(filter.len()).expect("a short filter")];
+        body.extend_from_slice(filter.as_bytes());
+        body.push(0);
+        self.send(0x82, &body);
+        let (first, suback) = self.packet();
+        assert_eq!(first, 0x90, "SUBACK");
+        *suback.last().expect("a reason code")
+    }
+
+    /// Topic and payload of the next packet, which must be a PUBLISH of QoS 0 without properties.
+    fn message(&mut self) -> (String, String) {
+        let (first, body) = self.packet();
+        assert_eq!(first & 0xf0, 0x30, "PUBLISH");
+        let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let (topic, rest) = body[2..].split_at(length);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        (text(topic), text(&rest[1..]))
+    }
+}
+
+#[test]
+fn a_start_says_where_it_listens_and_a_stop_is_clean() {
+    let broker =
+        Broker::start(&["--listen", "mqtt://127.0.0.1:0", "mqtt://[::1]:0", "--shards", "2", "--cores", "0"]);
+    assert_eq!(broker.page[0], format!("dunlin {}", env!("CARGO_PKG_VERSION")));
+    assert!(broker.page.contains(&"2 shards on core 0".to_owned()), "{:?}", broker.page);
+    assert!(
+        broker.page.iter().any(|line| line.starts_with("no authentication is configured: only loopback"))
+    );
+    assert!(broker.page.iter().any(|line| line.contains("this version does not store them on disk")));
+    let addresses = broker.addresses();
+    assert_eq!(addresses.len(), 2);
+    assert!(
+        addresses[0].is_ipv4()
+            && addresses[1].is_ipv6()
+            && addresses.iter().all(|address| address.port() != 0)
+    );
+    let clients: Vec<Client> = addresses.into_iter().map(|address| Client::connect(address, "c").0).collect();
+    let mut last = clients.into_iter().next_back().expect("two clients");
+    let status = broker.stop("TERM");
+    assert_eq!(status.code(), Some(0));
+    let (first, body) = last.packet();
+    assert_eq!((first, body.first()), (0xe0, Some(&0x8b)), "DISCONNECT, Server shutting down");
+}
+
+#[test]
+fn an_interrupt_stops_as_well() {
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0"]);
+    assert_eq!(broker.stop("INT").code(), Some(0));
+}
+
+#[test]
+fn anonymous_access_for_other_hosts_is_said_aloud() {
+    let broker = Broker::start(&["--listen", "mqtt://0.0.0.0:0", "--allow-anonymous", "--memory-only"]);
+    assert!(broker.page.iter().any(|line| line.contains("everybody who reaches the listeners may connect")));
+    assert!(broker.page.iter().any(|line| line == "sessions and messages are kept in memory only, as asked"));
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_with_its_name() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let output = spawn(&["--listen", &format!("mqtt://{address}")]).wait_with_output().expect("it ends");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+}
+
+#[test]
+fn a_reload_changes_what_new_clients_are_promised_and_names_what_waits() {
+    let path = file("reload.toml", "[mqtt]\nreceive_maximum = 11\n");
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--config", path.to_str().expect("text")]);
+    let address = broker.addresses()[0];
+    let receive_maximum = |connack: &[u8]| {
+        // Property 0x21 and two bytes; no earlier property of this CONNACK holds the byte 0x21.
+        let at = connack.iter().position(|byte| *byte == 0x21).expect("Receive Maximum");
+        u16::from_be_bytes([connack[at + 1], connack[at + 2]])
+    };
+    let (_first, connack) = Client::connect(address, "a");
+    assert_eq!(receive_maximum(&connack), 11);
+
+    file("reload.toml", "[mqtt]\nreceive_maximum = 12\n[server]\nshards = 7\n");
+    broker.signal("HUP");
+    assert!(broker.logged("setting changed").contains("key=mqtt.receive_maximum from=11 to=12"));
+    assert!(broker.logged("setting changes at the next start").contains("key=server.shards"));
+    broker.logged("configuration reloaded applied=1 at_next_start=1");
+    let (_second, connack) = Client::connect(address, "b");
+    assert_eq!(receive_maximum(&connack), 12);
+
+    file("reload.toml", "[mqtt]\nreceive_maximum = 13\nmax_inflight = 0\n");
+    broker.signal("HUP");
+    assert!(broker.logged("configuration").contains("mqtt.max_inflight = 0 is out of range"));
+    broker.logged("configuration not reloaded: nothing was changed");
+    let (_third, connack) = Client::connect(address, "c");
+    assert_eq!(receive_maximum(&connack), 12);
+    assert_eq!(broker.stop("TERM").code(), Some(0));
+}
+
+#[test]
+fn sys_topics_tell_what_the_broker_is_and_does() {
+    let path = file(
+        "sys.toml",
+        "[sys_topics]\nsys_msg_interval = \"1s\"\nsys_heartbeat_interval = \"1s\"\n[node]\nname = \"n1\"\n",
+    );
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--config", path.to_str().expect("text")]);
+    let (mut client, _) = Client::connect(broker.addresses()[0], "watcher");
+    assert_eq!(client.subscribe("$SYS/#"), 0, "granted on this host");
+    let mut wanted = vec![
+        ("$SYS/brokers", "n1"),
+        ("$SYS/brokers/n1/version", env!("CARGO_PKG_VERSION")),
+        ("$SYS/brokers/n1/sysdescr", "Dunlin MQTT broker"),
+        ("$SYS/brokers/n1/stats/live_connections/count", "1"),
+        ("$SYS/brokers/n1/stats/live_connections/max", "1"),
+        ("$SYS/brokers/n1/metrics/packets/connect/received", "1"),
+    ];
+    let mut heartbeats = vec!["$SYS/brokers/n1/uptime", "$SYS/brokers/n1/datetime"];
+    while !(wanted.is_empty() && heartbeats.is_empty()) {
+        let (topic, payload) = client.message();
+        wanted.retain(|(name, value)| *name != topic || *value != payload);
+        heartbeats.retain(|name| *name != topic);
+    }
+}
+
+#[test]
+fn a_dump_writes_counters_to_a_log_of_json_objects() {
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--log-format", "json", "--shards", "1"]);
+    let (_client, _) = Client::connect(broker.addresses()[0], "one");
+    broker.signal("USR1");
+    let line = broker.logged("\"event\":\"counters\"");
+    let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(record["packets.connect.received"], 1);
+    assert_eq!(record["level"], "info");
+    assert_eq!(broker.stop("TERM").code(), Some(0));
+}
+
+/// Longest wait for anything in these tests; a machine that is busy elsewhere needs seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
