@@ -269,7 +269,7 @@ fn sys_topics_tell_what_the_broker_is_and_does() {
 
 #[test]
 fn a_dump_writes_counters_to_a_log_of_json_objects() {
-    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--log-format", "json", "--shards", "1"]);
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--log-format", "json"]);
     let (_client, _) = Client::connect(broker.addresses()[0], "one");
     broker.signal("USR1");
     let line = broker.logged("\"event\":\"counters\"");
