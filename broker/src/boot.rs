@@ -118,7 +118,7 @@ fn setups(settings: &Settings, topology: &Topology) -> Vec<Setup> {
 fn watch(runtime: Runtime) -> std::io::Result<Receiver<Outcome>> {
     let (sender, ended) = bounded(1);
     thread::Builder::new().name("shards".to_owned()).spawn(move || {
-        let _nobody_may_wait = sender.send(runtime.join().map(drop));
+        let _nobody_may_wait = sender.send(runtime.join());
     })?;
     Ok(ended)
 }
