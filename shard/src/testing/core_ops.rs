@@ -275,7 +275,12 @@ fn send_kind(world: &mut World, client: Client, kind: u8, id: u16, flags: u16, c
         let at = at % bytes.len();
         bytes[at] = byte;
     }
-    world.raw(client, &bytes);
+    // Now and then the rest of a packet comes with the next one, or never.
+    let cut = if flags % 7 == 0 { usize::from(flags >> 5) % bytes.len() } else { bytes.len() };
+    world.raw(client, &bytes[..cut]);
+    if flags % 14 == 0 {
+        world.raw(client, &bytes[cut..]);
+    }
 }
 
 fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(ShardId, Token)>, op: &Op) {
