@@ -72,6 +72,21 @@ pub enum Action {
     Stopped,
 }
 
+impl Action {
+    /// The connection that it names.
+    #[must_use]
+    pub const fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Send { conn, .. }
+            | Self::Close { conn, .. }
+            | Self::PauseRead { conn }
+            | Self::ResumeRead { conn }
+            | Self::Handoff { conn, .. } => Some(*conn),
+            Self::Mesh { .. } | Self::Answer { .. } | Self::Stopped => None,
+        }
+    }
+}
+
 /// What a shard tells a connection's home about it. About 100 B and the CONNECT packet; lives for one hop.
 #[derive(Debug)]
 pub struct Arrival {

@@ -122,7 +122,7 @@ impl ShardCore {
             Event::Arrived { conn, arrival } => self.on_arrived(conn, *arrival, actions),
             Event::Bytes { conn, bytes } => self.on_bytes(conn, bytes, actions),
             Event::Sent { conn, bytes } => self.on_bytes_sent(conn, bytes, actions),
-            Event::Closed { conn } => self.on_closed(conn),
+            Event::Closed { conn } => self.on_closed(conn, actions),
             Event::Mesh { from, message } => self.on_mesh(from, message, actions),
             Event::HookDone { token, outcome } => self.on_hook_done(token, outcome, actions),
             Event::Control(control) => self.on_control(control, actions),

@@ -138,6 +138,7 @@ counters! {
     ConnectionsArrived = "connections.arrived",
     ConnectionsPeerClosed = "connections.peer_closed",
     ConnectionsClosed = "connections.closed",
+    ConnectionsUnprocessedBytes = "connections.unprocessed_bytes",
     EventsLate = "events.late",
     RefusedMalformed = "refused.malformed",
     RefusedNotConnect = "refused.not_connect",

@@ -87,6 +87,23 @@ impl ShardCore {
         }
     }
 
+    /// Takes what a client sent before it went and what had to wait for room: its last messages and its goodbye. Nothing
+    /// is sent to it. Behind a question to a hook nothing can be taken: those bytes are lost and counted.
+    pub(super) fn take_last_packets(&mut self, conn: ConnId, actions: &mut Actions) {
+        let start = actions.list.len();
+        let mut bytes = self.take_held(conn);
+        while self.lift_room_holds(conn) {
+            let (taken, next) = self.take_whole(conn, &bytes, &[], actions);
+            bytes.drain(..taken);
+            if next != Next::Hold {
+                break;
+            }
+        }
+        self.metrics.add(Counter::ConnectionsUnprocessedBytes, bytes.len() as u64);
+        let last = actions.list.split_off(start);
+        actions.list.extend(last.into_iter().filter(|action| action.conn() != Some(conn)));
+    }
+
     /// Takes packets from the slice; what is left is copied aside.
     fn take_all(&mut self, conn: ConnId, bytes: &[u8], actions: &mut Actions) {
         let (taken, next) = self.take_whole(conn, bytes, &[], actions);

@@ -266,6 +266,7 @@ fn promises<'a>(connect: &Connect<'_>, mqtt: &'a Mqtt) -> ConnAckProperties<'a> 
         maximum_qos: (mqtt.max_qos_allowed < QoS::ExactlyOnce).then_some(mqtt.max_qos_allowed),
         retain_available: (!mqtt.retain_available).then_some(false),
         maximum_packet_size: NonZeroU32::new(mqtt.max_packet_size),
+        // [MQTT5-3.2.2-17] [MQTT5-3.2.2-18]: an alias above it ends the connection.
         topic_alias_maximum: (mqtt.max_topic_alias > 0).then_some(mqtt.max_topic_alias),
         wildcard_subscription_available: (!mqtt.wildcard_subscription).then_some(false),
         shared_subscription_available: (!mqtt.shared_subscription).then_some(false),
@@ -279,7 +280,7 @@ fn promises<'a>(connect: &Connect<'_>, mqtt: &'a Mqtt) -> ConnAckProperties<'a> 
 
 #[cfg(test)]
 mod tests {
-    use dunlin_wire::packet::{Will, WillProperties};
+    use dunlin_wire::packet::{Publish, PublishProperties, Will, WillProperties};
 
     use super::*;
     use crate::testing::{Client, World, connect};
@@ -450,6 +451,27 @@ mod tests {
             let (client, heard) = world.connect(&nameless);
             assert_eq!(heard.connack().code, ReasonCode::ClientIdentifierNotValid);
             assert!(world.is_closed(client));
+        }
+    }
+
+    #[test]
+    fn an_alias_beyond_the_promise_ends_the_connection() {
+        // [MQTT5-3.2.2-17] [MQTT5-3.2.2-18]
+        for (promised, used, is_taken) in [(0, 1, false), (3, 3, true), (3, 4, false)] {
+            let mut world = World::with(Mqtt { max_topic_alias: promised, ..Mqtt::default() });
+            let (client, heard) = world.connect(&v5("c"));
+            let announced = heard.connack().properties.topic_alias_maximum;
+            assert_eq!(announced.unwrap_or(0), promised);
+            let properties =
+                PublishProperties { topic_alias: NonZeroU16::new(used), ..PublishProperties::default() };
+            world.send(client, &Packet::Publish(Publish { topic: "t", properties, ..Publish::default() }));
+            assert_eq!(world.is_closed(client), !is_taken);
+            if !is_taken {
+                let heard = world.heard(client);
+                assert!(
+                    matches!(heard.only(), Packet::Disconnect(d) if d.code == ReasonCode::TopicAliasInvalid)
+                );
+            }
         }
     }
 

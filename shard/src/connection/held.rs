@@ -85,6 +85,19 @@ impl ShardCore {
         }
     }
 
+    /// Lets packets go on that wait for room only; `false` if a hook is asked.
+    pub(super) fn lift_room_holds(&mut self, conn: ConnId) -> bool {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return false;
+        };
+        let Some(rare) = &mut connection.rare else {
+            return true;
+        };
+        rare.holds.remove(Hold::Lane);
+        rare.holds.remove(Hold::Outbound);
+        !rare.holds.any()
+    }
+
     /// Has the edge read again, if it was told not to.
     pub(super) fn resume_read(&mut self, conn: ConnId, actions: &mut Actions) {
         let Some(connection) = self.connections.get_mut(conn) else {
@@ -365,5 +378,26 @@ mod tests {
         assert!(!world.is_closed(client));
         world.advance(2);
         assert!(world.is_closed(client));
+    }
+
+    #[test]
+    fn what_waited_for_room_counts_even_if_its_sender_has_gone() {
+        // [MQTT5-3.14.4-3] [MQTT311-3.14.4-3]
+        for (hold, unprocessed_bytes, wills) in
+            [(Hold::Lane, 1, 0), (Hold::Outbound, 1, 0), (Hold::Hook, 5, 1)]
+        {
+            let mut world = World::new();
+            let will = Will { topic: "w", ..Will::default() };
+            let client = world.connect(&Connect { will: Some(will), ..connect(Version::V311, "c") }).0;
+            let conn = world.conn(client);
+            world.core().hold(conn, hold, &mut Actions::default());
+            world.raw(client, b"\xC0\x00\xE0\x00\xC0");
+            world.drop_client(client);
+            let core = world.core();
+            assert_eq!(core.metrics().get(Counter::ConnectionsUnprocessedBytes), unprocessed_bytes);
+            assert_eq!(core.metrics().get(Counter::WillPublished), wills);
+            assert_eq!(core.metrics().get(Counter::ConnectionsPeerClosed), 1);
+            assert_eq!((core.held_bytes, core.gauges().connections), (0, 0));
+        }
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct Connection {
     pub(crate) problem_information: bool,
     /// Skips the authorizer.
     pub(crate) superuser: bool,
+    /// The edge has said that it is closed: no action names it any more.
+    is_gone: bool,
 }
 
 /// `Connection::session` before a session is attached.
@@ -116,6 +118,7 @@ impl Connection {
             version: Version::V311,
             problem_information: true,
             superuser: false,
+            is_gone: false,
         }
     }
 

@@ -231,9 +231,10 @@ impl ShardCore {
             self.forget_exchange(&exchange);
         }
         self.metrics.count(Counter::ConnectionsClosed);
-        match ending {
-            Ending::Gone => self.metrics.count(Counter::ConnectionsPeerClosed),
-            Ending::Left(_) | Ending::Refused(_) => actions.list.push(Action::Close { conn, flush: true }),
+        if connection.is_gone {
+            self.metrics.count(Counter::ConnectionsPeerClosed);
+        } else {
+            actions.list.push(Action::Close { conn, flush: true });
         }
         if connection.session != NO_SESSION
             && let Some(session) = self.sessions.id_at(connection.session)

@@ -62,10 +62,14 @@ impl ShardCore {
     /// The peer or the network ended a connection.
     ///
     /// [MQTT5-3.1.2-8]: without a DISCONNECT the Will is published.
-    pub(crate) fn on_closed(&mut self, conn: ConnId) {
-        if self.connections.get(conn).is_none() {
+    pub(crate) fn on_closed(&mut self, conn: ConnId, actions: &mut Actions) {
+        let Some(connection) = self.connections.get_mut(conn) else {
             self.metrics.count(Counter::EventsLate);
             return;
+        };
+        connection.is_gone = true;
+        if connection.is_on_hold() {
+            self.take_last_packets(conn, actions);
         }
         self.begin_closing(conn, Ending::Gone);
     }

@@ -276,9 +276,9 @@ fn send_kind(world: &mut World, client: Client, kind: u8, id: u16, flags: u16, c
         bytes[at] = byte;
     }
     // Now and then the rest of a packet comes with the next one, or never.
-    let cut = if flags % 7 == 0 { usize::from(flags >> 5) % bytes.len() } else { bytes.len() };
+    let cut = if flags.is_multiple_of(7) { usize::from(flags >> 5) % bytes.len() } else { bytes.len() };
     world.raw(client, &bytes[..cut]);
-    if flags % 14 == 0 {
+    if flags.is_multiple_of(14) {
         world.raw(client, &bytes[cut..]);
     }
 }
