@@ -38,21 +38,27 @@ impl MessageView<'_> {
     pub fn to_message(&self) -> Message {
         let total =
             HEAD_BYTES + self.topic.len() + self.publisher.len() + self.properties.len() + self.payload.len();
-        let mut bytes = Vec::with_capacity(total);
-        bytes
-            .push(self.qos as u8 | u8::from(self.retain) << 2 | u8::from(self.expiry_seconds.is_some()) << 3);
-        bytes.push(0);
-        bytes.extend_from_slice(&length_u16(self.topic.len()).to_le_bytes());
-        bytes.extend_from_slice(&length_u16(self.publisher.len()).to_le_bytes());
-        bytes.extend_from_slice(&[0; 2]);
-        bytes.extend_from_slice(&length_u32(self.properties.len()).to_le_bytes());
-        bytes.extend_from_slice(&self.expiry_seconds.unwrap_or(0).to_le_bytes());
-        bytes.extend_from_slice(&self.received_at.0.to_le_bytes());
-        bytes.extend_from_slice(self.topic.as_bytes());
-        bytes.extend_from_slice(self.publisher.as_bytes());
-        bytes.extend_from_slice(self.properties);
-        bytes.extend_from_slice(self.payload);
-        Message(Arc::from(bytes))
+        let mut whole: Arc<[u8]> = std::iter::repeat_n(0, total).collect();
+        let mut rest = Arc::get_mut(&mut whole).expect("nobody else has it yet");
+        let mut put = |bytes: &[u8]| {
+            let (place, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            place.copy_from_slice(bytes);
+            rest = after;
+        };
+        let flags =
+            self.qos as u8 | u8::from(self.retain) << 2 | u8::from(self.expiry_seconds.is_some()) << 3;
+        put(&[flags, 0]);
+        put(&length_u16(self.topic.len()).to_le_bytes());
+        put(&length_u16(self.publisher.len()).to_le_bytes());
+        put(&[0; 2]);
+        put(&length_u32(self.properties.len()).to_le_bytes());
+        put(&self.expiry_seconds.unwrap_or(0).to_le_bytes());
+        put(&self.received_at.0.to_le_bytes());
+        put(self.topic.as_bytes());
+        put(self.publisher.as_bytes());
+        put(self.properties);
+        put(self.payload);
+        Message(whole)
     }
 
     /// When it expires, if it does.

@@ -27,6 +27,8 @@ impl ShardCore {
     }
 
     /// A client has taken over a QoS 2 message, or refuses it. [MQTT5-4.3.3-4] [MQTT311-4.3.3-1]
+    ///
+    /// [MQTT311-4.6.0-4]: answered at once, so PUBREL packets leave in the order of the PUBREC packets.
     pub(crate) fn on_pubrec(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
         let is_error = ack.code.is_error();
         let outcome = self.with_windows(conn, |windows| windows.outgoing.pubrec(ack.packet_id, is_error));

@@ -22,6 +22,15 @@ pub(super) struct DeliveryRules {
     inflight_max: u16,
     upgrade_qos: bool,
     queue: QueueLimits,
+    /// QoS 0 transfers that are counted when the message is through.
+    pub(super) tally: Tally,
+}
+
+/// QoS 0 transfers of one message, counted together: the inner loop of a fan-out touches no counter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    qos0_count: u64,
+    bytes: u64,
 }
 
 impl DeliveryRules {
@@ -31,6 +40,7 @@ impl DeliveryRules {
             inflight_max: mqtt.max_inflight.max(1),
             upgrade_qos: mqtt.upgrade_qos,
             queue: queue_limits(mqtt),
+            tally: Tally::default(),
         }
     }
 
@@ -40,7 +50,8 @@ impl DeliveryRules {
         if self.upgrade_qos { published.max(granted) } else { published.min(granted) }
     }
 
-    /// QoS 1 and 2 messages that may be under way to a client. [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2]
+    /// QoS 1 and 2 messages that may be under way to a client. [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2]: a full
+    /// window holds up nothing else [MQTT5-3.3.4-10] [MQTT5-4.9.0-3].
     fn window(&self, link: &Link) -> u16 {
         self.inflight_max.min(link.receive_maximum)
     }
@@ -54,6 +65,22 @@ pub(super) struct Receiver {
     pub(super) link: Link,
 }
 
+impl Receiver {
+    /// The transfer of a message on these terms, for the first time.
+    #[inline]
+    fn transfer<'a>(&self, terms: &Terms<'a>, packet_id: Option<PacketId>) -> Transfer<'a> {
+        Transfer {
+            version: self.link.version,
+            qos: terms.qos,
+            retain: terms.retain,
+            dup: false,
+            packet_id,
+            ids: terms.ids,
+            packet_bytes_max: self.link.packet_bytes_max,
+        }
+    }
+}
+
 impl ShardCore {
     /// The settings for deliveries.
     pub(super) fn delivery_rules(&self) -> DeliveryRules {
@@ -61,13 +88,16 @@ impl ShardCore {
     }
 
     /// Gives a message to one session.
+    ///
+    /// [MQTT5-4.6.0-5] [MQTT5-4.6.0-6] [MQTT311-4.6.0-5] [MQTT311-4.6.0-6]: what waits goes before what comes, so each
+    /// subscriber gets the messages of one publisher, topic and QoS in their order.
     #[inline]
     pub(super) fn deliver(
         &mut self,
         session: u32,
         terms: &Terms<'_>,
         publication: &mut Publication<'_>,
-        rules: &DeliveryRules,
+        rules: &mut DeliveryRules,
         actions: &mut Actions,
     ) {
         let Some(entry) = self.sessions.at_mut(session) else { return };
@@ -85,6 +115,17 @@ impl ShardCore {
             let to = Receiver { session, conn, link };
             let windows = entry.traffic.windows.as_deref();
             if windows.is_none_or(|windows| windows.queue.is_empty()) {
+                if terms.qos == QoS::AtMostOnce && link.topic_alias_maximum == 0 {
+                    match publication.send(conn, &to.transfer(terms, None), actions) {
+                        Ok(bytes) => {
+                            entry.link.unsent_bytes = link.unsent_bytes.saturating_add(bytes);
+                            rules.tally.qos0_count += 1;
+                            rules.tally.bytes += u64::from(bytes);
+                        }
+                        Err(TooLarge) => self.count_too_large(),
+                    }
+                    return;
+                }
                 if terms.qos == QoS::AtMostOnce {
                     self.transmit(&to, terms, None, publication, actions);
                     return;
@@ -138,17 +179,8 @@ impl ShardCore {
         publication: &mut Publication<'_>,
         actions: &mut Actions,
     ) -> bool {
-        let link = &to.link;
-        let transfer = Transfer {
-            version: link.version,
-            qos: terms.qos,
-            retain: terms.retain,
-            dup: false,
-            packet_id,
-            ids: terms.ids,
-            packet_bytes_max: link.packet_bytes_max,
-        };
-        let sent = if link.topic_alias_maximum == 0 {
+        let transfer = to.transfer(terms, packet_id);
+        let sent = if to.link.topic_alias_maximum == 0 {
             publication.send(to.conn, &transfer, actions)
         } else {
             self.transmit_aliased(to, &transfer, publication, actions)
@@ -160,8 +192,7 @@ impl ShardCore {
     #[inline]
     fn account_delivery(&mut self, session: u32, qos: QoS, sent: Result<u32, TooLarge>) -> bool {
         let Ok(bytes) = sent else {
-            self.metrics.count(Counter::DeliveryDropped);
-            self.metrics.count(Counter::DeliveryDroppedTooLarge);
+            self.count_too_large();
             return false;
         };
         if let Some(entry) = self.sessions.at_mut(session) {
@@ -177,6 +208,21 @@ impl ShardCore {
             QoS::ExactlyOnce => Counter::MessagesQos2Sent,
         });
         true
+    }
+
+    fn count_too_large(&mut self) {
+        self.metrics.count(Counter::DeliveryDropped);
+        self.metrics.count(Counter::DeliveryDroppedTooLarge);
+    }
+
+    /// Counts what was tallied while one message was handed out.
+    pub(super) fn count_tally(&mut self, tally: Tally) {
+        self.metrics.add(Counter::BytesSent, tally.bytes);
+        for counter in
+            [Counter::PacketsSent, Counter::PublishSent, Counter::MessagesSent, Counter::MessagesQos0Sent]
+        {
+            self.metrics.add(counter, tally.qos0_count);
+        }
     }
 
     /// As [`Publication::send`], with a number for the topic where that saves bytes.
@@ -282,7 +328,8 @@ impl ShardCore {
         self.pump(session, actions);
     }
 
-    /// Sends one unacknowledged packet again, with DUP if it is a PUBLISH. Topic and payload go in full: aliases ended with
+    /// Sends one unacknowledged packet again, with DUP if it is a PUBLISH; after PUBREC only PUBREL [MQTT5-4.3.3-6]. What
+    /// was sent once goes on whatever its age [MQTT5-4.3.3-7] [MQTT5-4.3.3-13]. Topic and payload go in full: aliases ended with
     /// the connection.
     pub(super) fn send_again(
         &mut self,

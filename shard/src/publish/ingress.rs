@@ -143,6 +143,7 @@ impl ShardCore {
     ) -> Result<&'a str, ReasonCode> {
         let Some(alias) = publish.properties.topic_alias else { return Ok(publish.topic) };
         let Some(connection) = self.connections.get_mut(conn) else { return Ok(publish.topic) };
+        // [MQTT5-3.3.2-12]; kept with the connection, so they end with it: [MQTT5-3.3.2-7].
         let alias_max = self.configs.mqtt(connection.config_epoch).max_topic_alias;
         let aliases = &mut connection.rare_mut().flow.aliases.get_or_insert_default().incoming;
         match aliases.resolve(alias.get(), publish.topic, alias_max) {
@@ -378,7 +379,7 @@ impl ShardCore {
         }
     }
 
-    /// A client releases a QoS 2 message. [MQTT5-4.3.3-11] [MQTT311-4.3.3-2]
+    /// A client releases a QoS 2 message; its identifier is free then. [MQTT5-4.3.3-11] [MQTT5-4.3.3-12] [MQTT311-4.3.3-2]
     pub(crate) fn on_pubrel(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (index, is_v5) = (connection.session, connection.version.is_v5());

@@ -30,7 +30,7 @@ pub(crate) struct Publisher {
 
 /// One session that gets the publication, and how.
 ///
-/// [MQTT5-3.3.4-2]: where several of its subscriptions match it gets one copy, at the highest of their QoS;
+/// [MQTT5-3.3.4-2] [MQTT311-3.3.5-1]: where several of its subscriptions match it gets one copy, at the highest of their QoS;
 /// [MQTT5-3.3.4-4]: with all their Subscription Identifiers. RETAIN is kept if one of them asks for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipient<'a> {
@@ -54,7 +54,7 @@ pub(crate) enum Next<'a> {
 }
 
 impl Matches {
-    /// Looks a topic up. Sorts only if several filters matched.
+    /// Looks a topic up. Sorts only if several filters matched. [MQTT5-3.3.2-3] [MQTT311-3.3.2-3]
     pub(crate) fn find(&mut self, index: &FilterIndex, topic: &str, own: Publisher) {
         self.found.clear();
         self.own = own;

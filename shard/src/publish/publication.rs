@@ -33,7 +33,7 @@ pub(crate) struct Transfer<'a> {
     pub(crate) qos: QoS,
     /// RETAIN of this transfer.
     pub(crate) retain: bool,
-    /// Whether it is a repeat.
+    /// Whether this packet is itself a repeat, whatever DUP it came with. [MQTT5-3.3.1-3] [MQTT311-3.3.1-3]
     pub(crate) dup: bool,
     /// Present if the QoS is above 0.
     pub(crate) packet_id: Option<PacketId>,
@@ -140,7 +140,7 @@ impl<'a> Publication<'a> {
     /// What all packets of this publication have in common, as one transfer says it.
     pub(crate) fn head<'b>(&'b self, transfer: &Transfer<'b>) -> PublishHead<'b> {
         PublishHead {
-            // [MQTT5-3.3.1-2] [MQTT311-3.3.1-2]: never set at QoS 0.
+            // [MQTT5-3.3.1-2] [MQTT311-3.3.1-2] [MQTT5-4.3.1-1] [MQTT311-4.3.1-1]: never set at QoS 0.
             dup: transfer.dup && transfer.qos != QoS::AtMostOnce,
             qos: transfer.qos,
             retain: transfer.retain,
@@ -149,6 +149,7 @@ impl<'a> Publication<'a> {
             topic_alias: None,
             // [MQTT5-3.3.2-6]
             message_expiry_interval: self.expiry_seconds_left,
+            // [MQTT5-3.3.4-3] [MQTT5-3.3.4-5]
             subscription_ids: transfer.ids,
             // [MQTT5-3.3.2-4] [MQTT5-3.3.2-15] [MQTT5-3.3.2-16] [MQTT5-3.3.2-17] [MQTT5-3.3.2-18] [MQTT5-3.3.2-20]
             forwarded: self.view.properties,

@@ -203,7 +203,7 @@ impl ShardCore {
         id: u32,
         actions: &mut Actions,
     ) {
-        let rules = self.delivery_rules();
+        let mut rules = self.delivery_rules();
         let mut publication = Publication::of_message(message, self.now.wall);
         let ids = [id];
         let terms = Terms {
@@ -212,7 +212,8 @@ impl ShardCore {
             ids: if id == 0 { &[] } else { &ids },
             group: None,
         };
-        self.deliver(session, &terms, &mut publication, &rules, actions);
+        self.deliver(session, &terms, &mut publication, &mut rules, actions);
+        self.count_tally(rules.tally);
     }
 
     /// Remembers that a retained message reaches a client live, if older ones are being looked up for it.

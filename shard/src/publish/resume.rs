@@ -17,11 +17,15 @@ use crate::topics::{FilterId, MemberId, Target};
 
 impl ShardCore {
     /// The socket took bytes; the `unsent_bytes` of the session's link are already smaller.
-    pub(crate) fn on_sent(&mut self, _conn: ConnId, session: SessionId, actions: &mut Actions) {
-        let high = self.configs.current().outbound_bytes_high;
+    pub(crate) fn on_sent(&mut self, conn: ConnId, session: SessionId, actions: &mut Actions) {
         let Some(entry) = self.sessions.get(session) else { return };
+        let waits = entry.traffic.windows.as_ref().is_some_and(|windows| !windows.queue.is_empty());
+        let replays = || {
+            let rare = self.connections.get(conn).and_then(|connection| connection.rare.as_ref());
+            rare.is_some_and(|rare| rare.flow.replay.is_some())
+        };
         // Below half of the mark, so that a slow client does not cost a look at its queue for each byte.
-        if entry.link.unsent_bytes <= high / 2 {
+        if (waits || replays()) && entry.link.unsent_bytes <= self.configs.current().outbound_bytes_high / 2 {
             self.pump(session.index, actions);
         }
     }

@@ -37,7 +37,7 @@ impl ShardCore {
         let here = self.deliver_here(publication, publisher, self.shard, actions);
         let elsewhere =
             if self.shard_count > 1 { self.forward(publication, actions) } else { Routed::ToNobody };
-        // [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5] [MQTT311-3.3.1-12]
+        // [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5] [MQTT311-3.3.1-7] [MQTT311-3.3.1-12]
         if publication.view().retain && self.configs.current().retain_available {
             self.retain(publication, actions);
         }
@@ -75,7 +75,7 @@ impl ShardCore {
         from: ShardId,
         actions: &mut Actions,
     ) {
-        let rules = self.delivery_rules();
+        let mut rules = self.delivery_rules();
         let (published, retain) = (publication.view().qos, publication.view().retain);
         let mut at = 0;
         while let Some(next) = matches.next(&mut at) {
@@ -92,11 +92,12 @@ impl ShardCore {
                         ids: to.ids,
                         group: None,
                     };
-                    self.deliver(to.session, &terms, publication, &rules, actions);
+                    self.deliver(to.session, &terms, publication, &mut rules, actions);
                 }
                 Next::Group(group) => self.deliver_to_group(group, publication, from, &[], actions),
             }
         }
+        self.count_tally(rules.tally);
     }
 
     /// Sends a message to the other shards that want it.

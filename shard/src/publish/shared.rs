@@ -201,7 +201,7 @@ impl ShardCore {
             }
             return;
         }
-        let rules = self.delivery_rules();
+        let mut rules = self.delivery_rules();
         let id = [delivery.subscription_id];
         let terms = Terms {
             qos: rules.qos(publication.view().qos, delivery.options.qos),
@@ -209,7 +209,8 @@ impl ShardCore {
             ids: if delivery.subscription_id == 0 { &[] } else { &id },
             group: Some(delivery.group),
         };
-        self.deliver(delivery.session.index, &terms, publication, &rules, actions);
+        self.deliver(delivery.session.index, &terms, publication, &mut rules, actions);
+        self.count_tally(rules.tally);
     }
 
     /// A member was gone when a message came for it: another one gets it.

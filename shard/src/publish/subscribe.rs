@@ -270,6 +270,7 @@ impl ShardCore {
             }
             FilterKind::Plain | FilterKind::Shared { .. } | FilterKind::Exclusive { .. } => {}
         }
+        // [MQTT311-3.8.3-2]
         if is_wild && !mqtt.wildcard_subscription {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }

@@ -5,7 +5,7 @@ use crate::metrics::Counter;
 
 #[test]
 fn a_message_reaches_its_subscribers_at_the_smaller_qos() {
-    // [MQTT5-3.8.4-8] [MQTT311-3.8.4-6] [MQTT5-4.3.1-1] [MQTT311-4.3.1-1] [MQTT5-3.3.2-3] [MQTT5-4.5.0-1] [MQTT311-4.5.0-1]
+    // [MQTT5-3.8.4-8] [MQTT311-3.8.4-6] [MQTT5-4.3.1-1] [MQTT311-4.3.1-1] [MQTT5-3.3.2-3] [MQTT311-3.3.2-3] [MQTT5-4.3.2-2] [MQTT5-4.5.0-1] [MQTT311-4.5.0-1]
     let mut world = World::new();
     let publisher = world.join(Version::V311, "p");
     let subscribers: Vec<Client> = (0..3_u8)
@@ -147,6 +147,22 @@ fn qos_2_to_a_client_takes_four_packets() {
     world.send(subscriber, &Packet::PubComp(acked(1)));
     assert!(heard(&mut world, subscriber).is_empty());
     assert_eq!(world.core().metrics().get(Counter::MessagesAcked), 1);
+}
+
+#[test]
+fn pubrel_follows_pubrec_in_order() {
+    // [MQTT311-4.6.0-4]
+    let mut world = World::new();
+    let client = world.join(Version::V311, "c");
+    subscribe(&mut world, client, "t", 2);
+    for id in 1..4 {
+        publish(&mut world, client, message("t", 2, id, "x"));
+    }
+    heard(&mut world, client);
+    for id in [2, 1, 3] {
+        world.send(client, &Packet::PubRec(acked(id)));
+    }
+    assert_eq!(heard(&mut world, client), ["PUBREL 2", "PUBREL 1", "PUBREL 3"]);
 }
 
 #[test]

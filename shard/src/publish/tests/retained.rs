@@ -8,12 +8,13 @@ use crate::metrics::Counter;
 #[test]
 fn the_last_retained_message_of_a_topic_waits_for_subscribers() {
     // [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT5-3.3.1-9] [MQTT311-3.3.1-5] [MQTT311-3.3.1-6] [MQTT311-3.3.1-8]
-    // [MQTT311-3.3.1-12]
+    // [MQTT311-3.3.1-7] [MQTT311-3.3.1-12]
     let mut world = World::new();
     let publisher = world.join(Version::V311, "p");
     publish(&mut world, publisher, retained("a/b", 1, 1, "old"));
     publish(&mut world, publisher, retained("a/b", 1, 1, "kept"));
     publish(&mut world, publisher, message("a/b", 1, 1, "passing"));
+    publish(&mut world, publisher, retained("a/c", 1, 1, "first"));
     publish(&mut world, publisher, retained("a/c", 0, 0, "other"));
     for version in Version::ALL {
         let client = world.join(version, "s");

@@ -169,7 +169,7 @@ fn a_leading_wildcard_does_not_reach_topics_of_the_server() {
 
 #[test]
 fn what_is_switched_off_is_refused_with_its_reason() {
-    // [MQTT5-3.9.3-2]
+    // [MQTT5-3.9.3-2] [MQTT311-3.8.3-2]
     let mut world = World::with(Mqtt {
         wildcard_subscription: false,
         shared_subscription: false,
