@@ -15,7 +15,8 @@ use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
 
 use crate::broker::{Broker, Outcome};
 use crate::cli::{CheckFlags, RunFlags};
-use crate::config::{self, ConfigError, Effective, Settings, Sources, env, print};
+use crate::config::schema::SETTINGS;
+use crate::config::{self, ConfigError, Effective, Origin, Settings, Sources, env, print};
 use crate::log::{self, Log};
 use crate::selfcheck;
 use crate::signals;
@@ -86,6 +87,15 @@ fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, Bo
     let settings = &effective.settings;
     for warning in &effective.warnings {
         log.warn("configuration", &[("problem", warning.as_str().into())]);
+    }
+    for (setting, origin) in
+        SETTINGS.iter().zip(&effective.origins).filter(|(_, origin)| **origin != Origin::Default)
+    {
+        let (value, origin) = ((setting.show)(settings), origin.to_string());
+        log.debug(
+            "setting",
+            &[("key", setting.name.into()), ("value", value.into()), ("from", origin.into())],
+        );
     }
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;

@@ -228,8 +228,11 @@ impl Beat {
     }
 }
 
+/// A name, and where its number stands.
+type EdgeField = (&'static str, fn(&EdgeMetrics) -> u64);
+
 /// What a dump tells of the edges: sums over the shards.
-const EDGE_FIELDS: [(&str, fn(&EdgeMetrics) -> u64); 14] = [
+const EDGE_FIELDS: [EdgeField; 14] = [
     ("connections", |edge| edge.connections),
     ("rings", |edge| edge.rings),
     ("accepted", |edge| edge.accepted),

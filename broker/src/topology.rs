@@ -30,11 +30,6 @@ impl CoreList {
         cores.dedup();
         Ok(Self(cores))
     }
-
-    /// The CPU numbers.
-    pub(crate) fn numbers(&self) -> &[u16] {
-        &self.0
-    }
 }
 
 impl fmt::Display for CoreList {
@@ -235,6 +230,6 @@ mod tests {
 
     #[test]
     fn the_kernel_allows_at_least_one_core() {
-        assert!(!allowed_cores().expect("a kernel with a status file").numbers().is_empty());
+        assert_ne!(allowed_cores().expect("a kernel with a status file").to_string(), "");
     }
 }

@@ -8,7 +8,8 @@ use super::{
     schema::{Reload, Setting},
 };
 
-/// The settings in force as a TOML file that can be fed back with `--config`; a comment says where each value came from.
+/// The settings in force as a TOML file that can be fed back with `--config`; comments say what each
+/// key means and where its value came from.
 pub(crate) fn effective_toml(effective: &Effective) -> String {
     let mut text = format!("# Effective configuration of dunlin {}.\n", env!("CARGO_PKG_VERSION"));
     let mut section = "";
@@ -18,7 +19,7 @@ pub(crate) fn effective_toml(effective: &Effective) -> String {
             text.push_str(&format!("\n[{section}]\n"));
         }
         let value = (setting.show)(&effective.settings);
-        text.push_str(&format!("{} = {value}  # {origin}\n", setting.key()));
+        text.push_str(&format!("# {}\n{} = {value}  # {origin}\n", setting.meaning, setting.key()));
     }
     text
 }

@@ -68,7 +68,7 @@ mod tests {
         let applied = Change { name: "mqtt.max_inflight", from: "32".to_owned(), to: "64".to_owned() };
         let waiting = Change { name: "server.shards", from: "\"auto\"".to_owned(), to: "7".to_owned() };
         assert_eq!(reloaded.applied, [applied]);
-        assert_eq!(reloaded.waiting, [waiting.clone()]);
+        assert_eq!(reloaded.waiting, vec![waiting.clone()]);
         assert_eq!(reloaded.effective.settings.mqtt.max_inflight, 64);
         assert_eq!(reloaded.effective.settings.server.shards, None);
         let again = reload(&changed, &reloaded.effective).expect("a configuration");
