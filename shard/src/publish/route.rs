@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dunlin_wire::types::QoS;
 
 use super::delivery::Terms;
+use super::ingress::SYS_PREFIX;
 use super::matches::{Matches, Next, Publisher};
 use super::publication::Publication;
 use crate::action::{Action, Actions};
@@ -44,7 +45,10 @@ impl ShardCore {
         if here == Routed::ToSome || elsewhere == Routed::ToSome {
             return Routed::ToSome;
         }
-        self.metrics.count(Counter::MessagesDroppedNoSubscribers);
+        // A report of the broker's own that nobody watches is no loss; as EMQX counts.
+        if !publication.view().topic.starts_with(SYS_PREFIX) {
+            self.metrics.count(Counter::MessagesDroppedNoSubscribers);
+        }
         Routed::ToNobody
     }
 
