@@ -6,6 +6,7 @@
     reason = "tests write configuration files and wait on threads of their own"
 )]
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -101,14 +102,18 @@ fn file(name: &str, text: &str) -> PathBuf {
 }
 
 /// A 5.0 client: just enough packets, by hand, so that the test trusts nobody's codec.
-struct Client(TcpStream);
+struct Client {
+    stream: TcpStream,
+    /// Messages that came before a SUBACK, which they may [MQTT5 §3.8.4].
+    early: VecDeque<Vec<u8>>,
+}
 
 impl Client {
     /// Connects with Clean Start; returns the client and the CONNACK's bytes after its fixed header.
     fn connect(address: SocketAddr, client_id: &str) -> (Self, Vec<u8>) {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut client = Self(stream);
+        let mut client = Self { stream, early: VecDeque::new() };
         let mut body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00\x00".to_vec();
         body.push(u8::try_from(client_id.len()).expect("a short id"));
         body.extend_from_slice(client_id.as_bytes());
@@ -121,17 +126,17 @@ impl Client {
     /// Sends a packet of at most 127 bytes.
     fn send(&mut self, first: u8, body: &[u8]) {
         let length = u8::try_from(body.len()).expect("a short packet");
-        self.0.write_all(&[&[first, length], body].concat()).expect("the broker reads");
+        self.stream.write_all(&[&[first, length], body].concat()).expect("the broker reads");
     }
 
     /// The next packet: first byte and what follows the Remaining Length.
     fn packet(&mut self) -> (u8, Vec<u8>) {
         let mut byte = [0];
-        self.0.read_exact(&mut byte).expect("a packet");
+        self.stream.read_exact(&mut byte).expect("a packet");
         let first = byte[0];
         let (mut length, mut shift) = (0_usize, 0);
         loop {
-            self.0.read_exact(&mut byte).expect("a length");
+            self.stream.read_exact(&mut byte).expect("a length");
             length |= usize::from(byte[0] & 0x7f) << shift;
             shift += 7;
             if byte[0] & 0x80 == 0 {
@@ -139,7 +144,7 @@ impl Client {
             }
         }
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("a body");
+        self.stream.read_exact(&mut body).expect("a body");
         (first, body)
     }
 
@@ -148,15 +153,24 @@ impl Client {
         body.extend_from_slice(filter.as_bytes());
         body.push(0);
         self.send(0x82, &body);
-        let (first, suback) = self.packet();
-        assert_eq!(first, 0x90, "SUBACK");
-        *suback.last().expect("a reason code")
+        loop {
+            match self.packet() {
+                (0x90, suback) => return *suback.last().expect("a reason code"),
+                (first, body) => {
+                    assert_eq!(first & 0xf0, 0x30, "PUBLISH or SUBACK");
+                    self.early.push_back(body);
+                }
+            }
+        }
     }
 
     /// Topic and payload of the next packet, which must be a PUBLISH of QoS 0 without properties.
     fn message(&mut self) -> (String, String) {
-        let (first, body) = self.packet();
-        assert_eq!(first & 0xf0, 0x30, "PUBLISH");
+        let body = self.early.pop_front().unwrap_or_else(|| {
+            let (first, body) = self.packet();
+            assert_eq!(first & 0xf0, 0x30, "PUBLISH");
+            body
+        });
         let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let (topic, rest) = body[2..].split_at(length);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
