@@ -1,0 +1,209 @@
+//! A broker of a test's own.
+
+use crate::folder::Folder;
+use crate::program::{Ended, Program};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A broker to be started.
+#[derive(Debug, Default)]
+pub struct Start {
+    shards: Option<u32>,
+    config: Option<String>,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+}
+
+/// A running broker; it ends with this value.
+#[derive(Debug)]
+pub struct Broker {
+    address: SocketAddr,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    program: Program,
+    folder: Folder,
+}
+
+impl Start {
+    /// With the defaults: one shard, memory only, a free port of the loopback address.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With this many shards.
+    #[must_use]
+    pub const fn shards(mut self, count: u32) -> Self {
+        self.shards = Some(count);
+        self
+    }
+
+    /// With this text as its configuration file.
+    #[must_use]
+    pub fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.to_owned());
+        self
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// With one more environment variable.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    #[must_use]
+    pub fn start(self) -> Broker {
+        assert!(external().is_none(), "this test needs a broker of its own; unset DUNLIN_E2E_BROKER");
+        let folder = Folder::new();
+        let mut command = dunlin();
+        command
+            .args(["--listen", "mqtt://127.0.0.1:0", "--data-dir"])
+            .arg(folder.path().join("data"))
+            .args(["--shards", &self.shards.unwrap_or(1).to_string()]);
+        if let Some(text) = &self.config {
+            command.arg("--config").arg(folder.write("dunlin.toml", text));
+        }
+        command.args(&self.arguments).envs(self.environment);
+        let mut program = Program::start(command.current_dir(folder.path()));
+        let line = program.line("line that says where it listens", |line| listening_at(line).is_some());
+        let address = listening_at(&line).expect("the line was accepted for its address");
+        program.line("line that says that it is ready", |line| line == "ready");
+        Broker { address, process: Some(Process { program, folder }) }
+    }
+}
+
+impl Broker {
+    /// Starts one with the defaults, or takes the one that `DUNLIN_E2E_BROKER` names.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with_shards(1)
+    }
+
+    /// Starts one with this many shards, or takes the one that `DUNLIN_E2E_BROKER` names.
+    #[must_use]
+    pub fn with_shards(count: u32) -> Self {
+        match external() {
+            Some(address) => Self { address, process: None },
+            None => Start::new().shards(count).start(),
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port as an argument for other programs.
+    #[must_use]
+    pub fn port(&self) -> String {
+        self.address.port().to_string()
+    }
+
+    /// The running program.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.process.as_mut().expect("a broker of the test's own").program
+    }
+
+    /// The folder of this broker.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.process.as_ref().expect("a broker of the test's own").folder
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("a broker of the test's own").program.signal(name);
+    }
+
+    /// Waits for its end.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        let process = self.process.take().expect("a broker of the test's own");
+        process.program.end()
+    }
+
+    /// Fails with its log if it no longer runs.
+    pub fn assert_alive(&mut self) {
+        if let Some(process) = &mut self.process {
+            assert!(process.program.is_running(), "the broker ended\n{}", process.program.text());
+        }
+    }
+
+    /// The resident memory of the process, bytes.
+    #[must_use]
+    pub fn memory_bytes(&mut self) -> u64 {
+        let path = format!("/proc/{}/status", self.program().id());
+        let status = std::fs::read_to_string(path).expect("the status of the broker");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kibibytes * 1024
+    }
+}
+
+/// The program under test, ready for arguments. Its environment has no `DUNLIN_` settings of the caller.
+#[must_use]
+pub fn dunlin() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DUNLIN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("DUNLIN_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().expect("the path of the test");
+    // target/debug/deps/TEST → target/debug/dunlin
+    let beside = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps").join("dunlin");
+    if !beside.exists() {
+        build(&beside);
+    }
+    beside
+}
+
+fn build(wanted: &Path) {
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["build", "--quiet", "--package", "dunlin"]);
+    if wanted.components().any(|part| part.as_os_str() == "release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
+    assert!(status.success() && wanted.exists(), "{} could not be built", wanted.display());
+}
+
+fn external() -> Option<SocketAddr> {
+    let text = std::env::var("DUNLIN_E2E_BROKER").ok()?;
+    Some(text.parse().expect("DUNLIN_E2E_BROKER is ADDRESS:PORT"))
+}
+
+/// The address in a line such as `… listening on mqtt://127.0.0.1:41234 …`.
+fn listening_at(line: &str) -> Option<SocketAddr> {
+    if !line.to_ascii_lowercase().contains("listen") {
+        return None;
+    }
+    let (_, rest) = line.split_once("mqtt://")?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | ':' | '[' | ']'))
+        .unwrap_or(rest.len());
+    let address: SocketAddr = rest.get(..end)?.parse().ok()?;
+    (address.port() != 0).then_some(address)
+}
