@@ -7,8 +7,9 @@ use std::process::Command;
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 
 fn client(program: &str, broker: &Broker, version: &str) -> Command {
-    let mut command = Command::new(program);
-    command.args(["-h", "127.0.0.1", "-p", &broker.port(), "-V", version]);
+    // Line by line, although its output is no terminal.
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", program, "-h", "127.0.0.1", "-p", &broker.port(), "-V", version]);
     command
 }
 
