@@ -8,6 +8,7 @@ use dunlin_wire::{PacketType, QoS, ReasonCode, Version};
 #[test]
 fn each_version_gets_a_connack() {
     // [MQTT311-3.1.4-4] [MQTT311-3.2.0-1] [MQTT5-3.1.4-5] [MQTT5-3.2.0-1] [MQTT5-3.2.2-2] [MQTT311-3.2.2-1]
+    // [MQTT311-7.1.1-1] [MQTT5-4.2.0-1]
     let broker = Broker::start();
     for version in Version::ALL {
         let (mut client, answer) = Client::connect_with(&broker, login(version, "each-version"));

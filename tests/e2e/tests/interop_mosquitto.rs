@@ -1,4 +1,6 @@
 //! Mosquitto's command-line clients, in 3.1, 3.1.1 and 5.
+//!
+//! They use nothing that the standards do not define: [MQTT311-7.0.0-2].
 
 use dunlin_e2e::Broker;
 use dunlin_e2e::program::{Program, run};

@@ -1,4 +1,6 @@
 //! rumqttc, a Rust client with code of its own, in 3.1.1 and 5.
+//!
+//! They use nothing that the standards do not define: [MQTT311-7.0.0-2].
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,6 @@
 //! Eclipse Paho's Python client and MQTT.js, each in 3.1, 3.1.1 and 5. The cases are in `interop/`.
+//!
+//! They use nothing that the standards do not define: [MQTT311-7.0.0-2].
 
 use dunlin_e2e::Broker;
 use dunlin_e2e::program::Program;

@@ -1,6 +1,10 @@
 //! PUBLISH in both directions: exchanges, resending, windows, order and properties.
 
-#![expect(clippy::unwrap_used, reason = "tests fail where the broker does something else")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests fail where the broker does something else"
+)]
 
 use dunlin_e2e::client::End;
 use dunlin_e2e::{Broker, Client, Start, login};
@@ -19,7 +23,7 @@ fn id(number: u16) -> PacketId {
 #[test]
 fn every_version_reaches_every_version_with_every_qos() {
     // [MQTT311-3.8.4-6] [MQTT5-3.8.4-8] [MQTT311-3.3.4-1] [MQTT5-3.3.4-1] [MQTT311-4.3.1-1] [MQTT5-4.3.1-1]
-    // [MQTT311-3.3.2-3] [MQTT5-3.3.2-3] [MQTT311-3.3.1-2] [MQTT5-3.3.1-2]
+    // [MQTT311-3.3.2-3] [MQTT5-3.3.2-3] [MQTT311-3.3.1-2] [MQTT5-3.3.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]
     let broker = Broker::with_shards(2);
     for from in Version::ALL {
         for to in Version::ALL {
@@ -141,6 +145,7 @@ fn lasting<'a>(version: Version, client_id: &'a str) -> Connect<'a> {
 #[test]
 fn unacknowledged_messages_come_again_on_resume() {
     // [MQTT311-4.4.0-1] [MQTT5-4.4.0-1] [MQTT311-3.3.1-1] [MQTT5-3.3.1-1] [MQTT311-4.6.0-1] [MQTT311-2.3.1-4]
+    // [MQTT5-4.3.2-3] [MQTT5-4.3.3-3]
     let broker = Broker::with_shards(2);
     for version in Version::ALL {
         let name = format!("resume-{version:?}");
@@ -435,10 +440,7 @@ fn a_message_waits_no_longer_than_its_expiry() {
             ..Publish::default()
         });
     }
-    // The event to wait for is the end of the short message's time: a connection with the same time to live shows it.
-    let connect = Connect { keep_alive_seconds: 1, ..login(Version::V5, "expiry-clock") };
-    let (mut clock, _) = Client::connect_with(&broker, connect);
-    assert_eq!(clock.end(), End::Told(ReasonCode::KeepAliveTimeout));
+    wait_out_a_second(&broker);
 
     let (mut subscriber, _) = Client::connect_with(&broker, lasting(Version::V5, "expiry-sub"));
     let message = subscriber.message();
@@ -446,6 +448,138 @@ fn a_message_waits_no_longer_than_its_expiry() {
     let left = message.publish().properties.message_expiry_interval.unwrap();
     assert!((900..1_000).contains(&left), "{left} s left");
     subscriber.expect_quiet();
+}
+
+/// Waits until at least a second and a half have passed, by the end of a connection with a Keep Alive of one second.
+fn wait_out_a_second(broker: &Broker) {
+    let connect = Connect { keep_alive_seconds: 1, ..login(Version::V5, "clock") };
+    let (mut clock, _) = Client::connect_with(broker, connect);
+    assert_eq!(clock.end(), End::Told(ReasonCode::KeepAliveTimeout));
+}
+
+fn expiring(topic: &str, seconds: u32) -> Publish<'_> {
+    Publish {
+        topic,
+        payload: b"x",
+        qos: QoS::ExactlyOnce,
+        properties: PublishProperties {
+            message_expiry_interval: Some(seconds),
+            ..PublishProperties::default()
+        },
+        ..Publish::default()
+    }
+}
+
+#[test]
+fn a_message_that_was_sent_does_not_expire() {
+    // [MQTT5-4.3.3-7]
+    let broker = Broker::start();
+    let (mut subscriber, _) = Client::connect_with(&broker, lasting(Version::V5, "sent-sub"));
+    subscriber.subscribe("sent", QoS::ExactlyOnce);
+    Client::connect(&broker, Version::V5, "sent-pub").publish_with(expiring("sent", 1));
+    let sent = subscriber.expect(PacketType::Publish);
+    subscriber.cut();
+    wait_out_a_second(&broker);
+    let (mut subscriber, _) = Client::connect_with(&broker, lasting(Version::V5, "sent-sub"));
+    let again = subscriber.message();
+    assert!(again.publish().dup);
+    assert_eq!(again.publish().packet_id, sent.publish().packet_id);
+}
+
+#[test]
+fn an_exchange_goes_on_although_its_message_expired() {
+    // [MQTT5-4.3.3-13]
+    let broker = Broker::start();
+    let mut publisher = Client::connect(&broker, Version::V5, "gone-pub");
+    publisher.send(&Packet::Publish(Publish { packet_id: Some(id(3)), ..expiring("gone", 1) }));
+    publisher.expect(PacketType::PubRec);
+    wait_out_a_second(&broker);
+    publisher.send(&Packet::PubRel(Ack::success(id(3))));
+    let done = publisher.expect(PacketType::PubComp);
+    assert_eq!((done.ack().packet_id, done.ack().code), (id(3), ReasonCode::Success));
+}
+
+#[test]
+fn releases_come_in_the_order_of_the_receipts() {
+    // [MQTT311-4.6.0-4]
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut subscriber = Client::connect(&broker, version, "releases-sub");
+        subscriber.subscribe("releases", QoS::ExactlyOnce);
+        let mut publisher = Client::connect(&broker, version, "releases-pub");
+        let ids: Vec<PacketId> = (0..5)
+            .map(|_| {
+                publisher.publish("releases", b"x", QoS::ExactlyOnce);
+                subscriber.expect(PacketType::Publish).publish().packet_id.unwrap()
+            })
+            .collect();
+        let order = [3, 0, 4, 1, 2].map(|index: usize| ids[index]);
+        for packet_id in order {
+            subscriber.send(&Packet::PubRec(Ack::success(packet_id)));
+        }
+        for packet_id in order {
+            assert_eq!(subscriber.expect(PacketType::PubRel).ack().packet_id, packet_id);
+        }
+    }
+}
+
+#[test]
+fn without_problem_information_answers_carry_codes_only() {
+    // [MQTT5-3.1.2-29]
+    let broker = Broker::start();
+    let connect = Connect {
+        properties: ConnectProperties {
+            request_problem_information: Some(false),
+            ..ConnectProperties::default()
+        },
+        ..login(Version::V5, "no-problem")
+    };
+    let (mut client, _) = Client::connect_with(&broker, connect);
+    let bare = |answer: &dunlin_e2e::Received| {
+        let properties = match answer.packet() {
+            Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack) => ack.properties,
+            Packet::SubAck(suback) => suback.properties,
+            Packet::UnsubAck(unsuback) => unsuback.properties,
+            other => panic!("{other:?}"),
+        };
+        properties.reason_string.is_none() && properties.user_properties.is_empty()
+    };
+    client.send(&Packet::Publish(Publish {
+        topic: "nobody/listens",
+        qos: QoS::AtLeastOnce,
+        packet_id: Some(id(1)),
+        ..Publish::default()
+    }));
+    assert!(bare(&client.expect(PacketType::PubAck)));
+    client.send(&Packet::PubRel(Ack::success(id(2))));
+    assert!(bare(&client.expect(PacketType::PubComp)));
+    let subscriptions = [dunlin_wire::packet::Subscription {
+        filter: "$share/wrong+name/t",
+        options: SubscriptionOptions::with_qos(QoS::AtMostOnce),
+    }];
+    client.send(&Packet::Subscribe(dunlin_wire::packet::Subscribe {
+        packet_id: id(3),
+        properties: dunlin_wire::packet::SubscribeProperties::default(),
+        subscriptions: dunlin_wire::packet::Subscriptions::from_slice(&subscriptions),
+    }));
+    let answer = client.next("SUBACK or DISCONNECT");
+    if answer.kind() == PacketType::SubAck {
+        assert!(bare(&answer));
+    }
+}
+
+#[test]
+fn without_a_maximum_the_client_may_use_no_alias() {
+    // [MQTT5-3.2.2-18]
+    let broker = Start::new().config("[mqtt]\nmax_topic_alias = 0\n").start();
+    let (mut client, answer) = Client::connect_with(&broker, login(Version::V5, "no-alias"));
+    assert_eq!(answer.connack().properties.topic_alias_maximum.unwrap_or(0), 0);
+    client.send(&Packet::Publish(Publish {
+        topic: "t",
+        properties: PublishProperties { topic_alias: NonZeroU16::new(1), ..PublishProperties::default() },
+        ..Publish::default()
+    }));
+    assert_eq!(client.end(), End::Told(ReasonCode::TopicAliasInvalid));
 }
 
 #[test]

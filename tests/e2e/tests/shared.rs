@@ -39,13 +39,13 @@ fn each_message_reaches_one_member() {
     // [MQTT5-4.8.2-1] [MQTT5-4.8.2-3]
     for shards in [1, 2, 4] {
         let broker = Broker::with_shards(shards);
-        for filter in ["$share/group/work/+", "$queue/work/+"] {
+        for filter in ["$share/group/job/+", "$queue/job/+"] {
             for version in Version::ALL {
                 let mut members = members(&broker, 3, filter, version);
-                let mut publisher = Client::connect(&broker, version, "work-pub");
+                let mut publisher = Client::connect(&broker, version, "job-pub");
                 let sent: Vec<Vec<u8>> = (0..60_u8).map(|number| vec![number]).collect();
                 for payload in &sent {
-                    publisher.publish("work/x", payload, QoS::AtLeastOnce);
+                    publisher.publish("job/x", payload, QoS::AtLeastOnce);
                 }
                 let got = collect(&mut publisher, &mut members);
                 let mut all: Vec<Vec<u8>> = got.concat();
