@@ -165,8 +165,13 @@ impl Client {
 
     /// Waits until the broker closes. Only a DISCONNECT may come before.
     pub fn end(&mut self) -> End {
+        self.end_because("what was sent")
+    }
+
+    /// As [`Client::end`], with the reason for which the broker should close, for the report.
+    pub fn end_because(&mut self, why: &str) -> End {
         let mut end = End::Silent;
-        while let Some(received) = self.next_within("end of the connection", DEADLINE) {
+        while let Some(received) = self.next_within(&format!("end of the connection after {why}"), DEADLINE) {
             end = End::Told(received.disconnect().code);
         }
         end
@@ -292,6 +297,20 @@ impl Client {
         self.buffer = before;
     }
 
+    /// The next PUBLISH if one has come by now, acknowledged to the end of its QoS.
+    pub fn message_if_any(&mut self) -> Option<Received> {
+        self.has_something().then(|| self.message())
+    }
+
+    /// Whether something has come from the broker that was not read yet; takes a moment to look.
+    #[must_use]
+    pub fn has_something(&mut self) -> bool {
+        !self.buffer.is_empty() || {
+            self.stream.set_read_timeout(Some(GLANCE)).expect("a read timeout");
+            self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+        }
+    }
+
     /// A PINGREQ whose PINGRESP must be the very next packet: nothing else is on its way from this connection's core.
     pub fn expect_quiet(&mut self) {
         self.send(&Packet::PingReq);
@@ -320,6 +339,9 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("the socket was open");
     }
 }
+
+/// How long a look for something that may not be there takes.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// The bytes of a packet in this version.
 #[must_use]

@@ -328,7 +328,7 @@ fn without_a_method_auth_is_an_error() {
     let broker = Broker::start();
     let (mut client, answer) = Client::connect_with(&broker, login(Version::V5, "no-method"));
     assert_eq!(answer.connack().properties.authentication_method, None);
-    client.send_bytes(&[0xF0, 0x00]);
+    client.send_bytes(&[0xF0, 0x02, 0x18, 0x00]);
     assert_eq!(client.end(), End::Told(ReasonCode::ProtocolError));
 }
 

@@ -39,6 +39,10 @@ fn publish_with_id(topic: &str, packet_id: u16, qos: QoS) -> Packet<'_> {
     Packet::Publish(Publish { topic, qos, packet_id: PacketId::new(packet_id), ..Publish::default() })
 }
 
+fn publish_0(topic: &str) -> Packet<'_> {
+    Packet::Publish(Publish { topic, ..Publish::default() })
+}
+
 #[test]
 fn malformed_packets_after_connect_end_that_connection_alone() {
     // [MQTT311-4.8.0-1] [MQTT5-4.13.1-1] [MQTT311-2.2.2-1] [MQTT5-2.1.3-1] [MQTT311-3.3.1-4] [MQTT5-3.3.1-4]
@@ -62,8 +66,8 @@ fn malformed_packets_after_connect_end_that_connection_alone() {
     ];
     for version in Version::ALL {
         for (why, bytes) in both {
-            if version == Version::V31 && why.contains("flags") {
-                continue; // 3.1 does not use these bits
+            if version == Version::V31 && (why.contains("flags") || why.contains("DUP")) {
+                continue; // 3.1 says nothing of these bits
             }
             let mut client = Client::connect(&broker, version, "malformed");
             let mut bytes = bytes.to_vec();
@@ -72,7 +76,7 @@ fn malformed_packets_after_connect_end_that_connection_alone() {
                 bytes.push(0); // no properties
             }
             client.send_bytes(&bytes);
-            match client.end() {
+            match client.end_because(why) {
                 End::Told(code) => {
                     assert_eq!(version, Version::V5, "{why}");
                     assert!(
@@ -132,7 +136,7 @@ fn a_byte_order_mark_is_a_character() {
         let mut client = Client::connect(&broker, version, "mark");
         client.subscribe("\u{FEFF}topic/\u{FEFF}", QoS::AtLeastOnce);
         client.publish("topic/", b"without", QoS::AtMostOnce);
-        client.send(&publish_with_id("\u{FEFF}topic/\u{FEFF}", 1, QoS::AtMostOnce));
+        client.send(&publish_0("\u{FEFF}topic/\u{FEFF}"));
         assert_eq!(client.message().publish().topic, "\u{FEFF}topic/\u{FEFF}");
     }
 }
@@ -143,7 +147,11 @@ fn a_wildcard_in_a_topic_name_is_refused() {
     let broker = Broker::start();
     for topic in ["a/+", "#", "a/#", "+"] {
         let mut old = Client::connect(&broker, Version::V311, "wild-old");
-        old.send(&publish_with_id(topic, 1, QoS::AtMostOnce));
+        // The codec of these tests refuses to write it, so it is written by hand.
+        let length = u8::try_from(topic.len()).unwrap();
+        let mut bytes = vec![0x30, length + 2, 0, length];
+        bytes.extend_from_slice(topic.as_bytes());
+        old.send_bytes(&bytes);
         assert_eq!(old.end(), End::Silent, "{topic}");
         let mut new = Client::connect(&broker, Version::V5, "wild-new");
         new.send_bytes(&raw_publish(topic));
@@ -332,7 +340,7 @@ fn thousands_of_topic_levels_are_refused() {
     let mut bystanders = Bystanders::new(&broker);
     let deep = "a/".repeat(20_000);
     let mut client = Client::connect(&broker, Version::V5, "deep-pub");
-    client.send(&publish_with_id(&deep, 1, QoS::AtMostOnce));
+    client.send(&publish_0(&deep));
     assert!(matches!(client.end(), End::Told(code) if code.is_error()));
     for filter in ["+/".repeat(20_000), format!("{}#", "a/".repeat(20_000))] {
         let mut client = Client::connect(&broker, Version::V5, "deep-sub");

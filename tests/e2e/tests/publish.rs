@@ -553,15 +553,12 @@ fn without_problem_information_answers_carry_codes_only() {
     assert!(bare(&client.expect(PacketType::PubAck)));
     client.send(&Packet::PubRel(Ack::success(id(2))));
     assert!(bare(&client.expect(PacketType::PubComp)));
-    let subscriptions = [dunlin_wire::packet::Subscription {
-        filter: "$share/wrong+name/t",
-        options: SubscriptionOptions::with_qos(QoS::AtMostOnce),
-    }];
-    client.send(&Packet::Subscribe(dunlin_wire::packet::Subscribe {
-        packet_id: id(3),
-        properties: dunlin_wire::packet::SubscribeProperties::default(),
-        subscriptions: dunlin_wire::packet::Subscriptions::from_slice(&subscriptions),
-    }));
+    // An Unsubscribe that finds nothing, and a share name with a wildcard, which the codec itself would not send.
+    client.send_bytes(&[0xA2, 6, 0, 3, 0, 0, 1, b'n']);
+    assert!(bare(&client.expect(PacketType::UnsubAck)));
+    client.send_bytes(&[
+        0x82, 16, 0, 4, 0, 0, 10, b'$', b's', b'h', b'a', b'r', b'e', b'/', b'+', b'/', b't', 0,
+    ]);
     let answer = client.next("SUBACK or DISCONNECT");
     if answer.kind() == PacketType::SubAck {
         assert!(bare(&answer));
