@@ -49,6 +49,8 @@ impl Parker {
         let first_bell = usize::from(edge.parks_in_ring());
         for ring in edge.rings.iter_mut().skip(first_bell) {
             ring.set_bell(true);
+            // Work that came before the bell could ring is run now: a stale flag would hide it.
+            ring.submit();
         }
         if edge.is_quiet() {
             let timeout = deadline.map(|at| Duration::from_nanos(at.since(edge.now)));

@@ -36,6 +36,9 @@ pub(super) struct Ring {
     index: usize,
     enters: u64,
     overflows: u64,
+    /// The last entry into the kernel ran all deferred work and completed nothing, yet the kernel left the flag for such
+    /// work set: it does when work that it runs adds work that it runs too. Until new work comes, the flag says nothing.
+    flag_is_stale: bool,
     /// Why it is of no more use. Operations on a failed ring do nothing; the shard looks once per tick.
     failure: Option<io::Error>,
 }
@@ -143,6 +146,7 @@ impl Ring {
             index,
             enters: 0,
             overflows: 0,
+            flag_is_stale: false,
             failure: None,
         })
     }
@@ -333,7 +337,10 @@ impl Ring {
                 Err(error) if is_passing(&error) && refusals < SUBMIT_REFUSALS_MAX => refusals += 1,
                 Err(error) => self.failure = Some(error),
             }
-            if self.io.submission().is_empty() {
+            let nothing_came = self.io.completion().is_empty();
+            let queue = self.io.submission();
+            self.flag_is_stale = queue.taskrun() && nothing_came;
+            if queue.is_empty() {
                 break;
             }
         }
@@ -365,7 +372,8 @@ impl Ring {
     /// Whether there is nothing to submit, nothing to take and no deferred work to run.
     pub(super) fn is_quiet(&mut self) -> bool {
         let queue = self.io.submission();
-        let busy = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        let deferred = queue.taskrun() && !self.flag_is_stale;
+        let busy = !queue.is_empty() || deferred || queue.cq_overflow();
         drop(queue);
         !busy && self.io.completion().is_empty()
     }
