@@ -271,6 +271,7 @@ fn listen(config: &EdgeConfig) -> Result<(Vec<(ListenerId, SocketAddr)>, Sockets
     let mut listening = Vec::new();
     for listener in &config.listeners {
         let mut address = listener.address;
+        sys::check_free(address).map_err(|source| StartError::Listen { address, source })?;
         for sockets in &mut per_shard {
             let failed = |source| StartError::Listen { address, source };
             let socket = sys::listen(address, listener.backlog).map_err(failed)?;

@@ -13,21 +13,36 @@ use glommio::io::BufferedFile;
 /// A socket that listens on `address` together with others of this process (SO_REUSEPORT), with TCP_NODELAY for all that
 /// it accepts: output is coalesced per tick, so that waiting for more would only add delay.
 pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = bound(address, true)?;
+    let raw = socket.as_raw_fd();
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::listen(raw, i32::try_from(backlog).unwrap_or(i32::MAX)) })?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Fails if anybody listens on `address`. Without this look, a second broker of the same user would share the port
+/// (SO_REUSEPORT) and each would serve a part of the clients.
+pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
+    bound(address, false).map(drop)
+}
+
+/// A stream socket bound to `address`.
+fn bound(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.
     let raw = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the descriptor was just made and nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     set_option(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    set_option(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if shared {
+        set_option(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
     if address.is_ipv6() {
         set_option(raw, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
     }
     bind(raw, address)?;
-    // SAFETY: no pointers are passed.
-    check(unsafe { libc::listen(raw, i32::try_from(backlog).unwrap_or(i32::MAX)) })?;
-    Ok(TcpListener::from(socket))
+    Ok(socket)
 }
 
 /// A new eventfd, counter 0.
