@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin_wire::{QoS, Version};
@@ -34,8 +34,8 @@ Examples:
 /// Options of all scenarios.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Address of the broker.
-    #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ADDRESS:PORT")]
+    /// Address of the broker, as mqtt://host:port or host:port.
+    #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ADDRESS", value_parser = target)]
     pub(crate) target: SocketAddr,
     /// MQTT version of all clients.
     #[arg(long, global = true, default_value = "3.1.1", value_name = "VERSION")]
@@ -256,6 +256,23 @@ impl From<QosArg> for QoS {
     }
 }
 
+/// Resolves the broker's address; the port is 1883 unless it is given.
+fn target(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("mqtt://").unwrap_or(text).trim_end_matches('/');
+    let has_port = address.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let resolved = if has_port && !is_bare_v6 {
+        address.to_socket_addrs()
+    } else {
+        (address.trim_matches(['[', ']']), DEFAULT_PORT).to_socket_addrs()
+    };
+    let mut addresses = resolved.map_err(|error| format!("{address:?}: {error}"))?;
+    addresses.next().ok_or_else(|| format!("{address:?} has no address"))
+}
+
+/// The port of MQTT without TLS.
+const DEFAULT_PORT: u16 = 1883;
+
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if (0.0..=1e6).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1,000,000".to_owned()) }
@@ -268,5 +285,40 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
         Ok(value)
     } else {
         Err(format!("must lie between {} and 16 MiB", range.start()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn targets_in_all_forms() {
+        for (text, expected) in [
+            ("127.0.0.1:1884", "127.0.0.1:1884"),
+            ("mqtt://127.0.0.1:1884/", "127.0.0.1:1884"),
+            ("127.0.0.1", "127.0.0.1:1883"),
+            ("[::1]:7", "[::1]:7"),
+            ("::1", "[::1]:1883"),
+            ("[::1]", "[::1]:1883"),
+        ] {
+            assert_eq!(target(text).map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+        assert!(target("").is_err());
+    }
+
+    #[test]
+    fn a_window_and_a_rate_exclude_each_other() {
+        let parse =
+            |arguments: &[&str]| Cli::try_parse_from([&["dunlin-loadgen", "p2p"], arguments].concat());
+        assert!(parse(&["--window", "8"]).is_ok() && parse(&["--rate", "8"]).is_ok());
+        assert!(parse(&["--rate", "8", "--window", "8"]).is_err());
+        assert!(parse(&["--payload", "31"]).is_err());
     }
 }

@@ -127,10 +127,10 @@ impl Engine {
         }
         let mut ready = false;
         for ring in &mut self.rings {
-            if ring.has_queued() || ring.has_work() {
+            if ring.has_queued() || ring.may_complete() {
                 ring.submit()?;
             }
-            ready |= ring.has_work();
+            ready |= ring.has_completions();
         }
         if ready || patience.is_zero() { Ok(()) } else { wait_any(&self.rings, Some(patience)) }
     }
@@ -143,7 +143,12 @@ impl Engine {
         for conn in self.outbox.dirty.drain(..) {
             let link = &mut self.outbox.links[conn.index()];
             link.state.clear(LinkState::DIRTY);
-            if !link.state.has(LinkState::OPEN) || link.state.has(LinkState::SENDING) {
+            if !link.state.has(LinkState::OPEN) {
+                // Written to a connection that has gone meanwhile.
+                link.output.clear();
+                continue;
+            }
+            if link.state.has(LinkState::SENDING) {
                 continue;
             }
             link.state.set(LinkState::SENDING);
@@ -293,6 +298,11 @@ impl Outbox {
             link.output = spare;
         }
         &mut link.output
+    }
+
+    /// Whether the connection is up.
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        self.links[conn.index()].state.has(LinkState::OPEN)
     }
 
     /// Opens a connection that is free.

@@ -319,10 +319,17 @@ impl Ring {
         !self.uring.submission().is_empty()
     }
 
-    /// Whether a call into the kernel would bring completions.
+    /// Whether completions wait to be reaped.
     #[must_use]
-    pub fn has_work(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
+    pub fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Whether a call into the kernel may bring completions. The kernel can leave its flag set when it has
+    /// already done the work, so this is a reason to call once, never a reason not to sleep.
+    #[must_use]
+    pub fn may_complete(&mut self) -> bool {
+        self.uring.submission().taskrun()
     }
 
     /// Takes over all completions that the kernel has posted; returns how many wait in [`Ring::poll_completion`].

@@ -69,7 +69,7 @@ pub(crate) fn host(doing: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// A script that sets itself up before it can be measured.
 pub(crate) trait SetUp: Script {
     /// Opens what may be opened now.
-    fn pump(&mut self, engine: &mut Engine);
+    fn pump(&mut self, now: Nanos, engine: &mut Engine);
     /// How much of the set-up is done and how much there is.
     fn progress(&self) -> (u64, u64);
     /// What has failed so far.
@@ -102,7 +102,7 @@ pub(crate) fn set_up<S: SetUp>(
             let examples = script.failures().examples().to_vec();
             return Err(RunError::Stuck { what, done, wanted, seconds: patience_seconds, examples });
         }
-        script.pump(engine);
+        script.pump(now, engine);
         engine.turn(script, clock, Some(now.after(SET_UP_TURN_NS))).map_err(host("waiting for the rings"))?;
     }
 }

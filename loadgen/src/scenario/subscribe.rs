@@ -182,7 +182,7 @@ impl Subscribers {
 }
 
 impl SetUp for Subscribers {
-    fn pump(&mut self, engine: &mut Engine) {
+    fn pump(&mut self, _now: Nanos, engine: &mut Engine) {
         while self.opening_count < self.concurrency && self.opened_next < self.plan.clients {
             engine.outbox().open(ConnId(self.opened_next));
             self.opened_next += 1;

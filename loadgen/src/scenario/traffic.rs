@@ -172,7 +172,7 @@ impl Traffic {
             filters_wanted,
             stopping: false,
             schedule: None,
-            sweep: None,
+            sweep: Sweep::new(plan.topology.connections(), plan.keep_alive_seconds, Nanos(0)),
             next_flow: 0,
             tickets: vec![0; senders],
             unfinished: vec![0; senders * window],
@@ -192,7 +192,6 @@ impl Traffic {
 
     /// Starts sending.
     fn begin(&mut self, now: Nanos, outbox: &mut Outbox) {
-        self.sweep = Sweep::new(self.plan.topology.connections(), self.plan.keep_alive_seconds, now);
         match self.plan.pacing {
             Pacing::Closed { window } => {
                 for _ in 0..window {
@@ -224,7 +223,9 @@ impl Traffic {
         let mut wake_at = Nanos(u64::MAX);
         if let Some(mut sweep) = self.sweep.take() {
             while let Some(conn) = sweep.take_due(now) {
-                self.roster.client(conn).ping(outbox.buffer(conn));
+                if outbox.is_open(conn) {
+                    self.roster.client(conn).ping(outbox.buffer(conn));
+                }
             }
             wake_at = sweep.due_at();
             self.sweep = Some(sweep);
@@ -397,7 +398,9 @@ impl Traffic {
 }
 
 impl SetUp for Traffic {
-    fn pump(&mut self, engine: &mut Engine) {
+    fn pump(&mut self, now: Nanos, engine: &mut Engine) {
+        // The first connections must be kept alive while the last are still to be opened.
+        self.send_due(now, engine.outbox());
         let total = self.plan.topology.connections();
         while self.opening_count < self.concurrency && self.opened_next < total {
             engine.outbox().open(ConnId(self.opened_next));

@@ -60,8 +60,13 @@ impl Contender {
             }
             Kind::Dunlin => {
                 let mut command = Command::new(&bench.dunlin);
-                command.args(["--listen", &format!("mqtt://{address}"), "--shards", "1"]);
-                command.args(["--cores", &bench.broker_core.to_string(), "--memory-only"]);
+                command.args([
+                    "--listen",
+                    &format!("mqtt://{address}"),
+                    "--shards",
+                    &bench.shards.to_string(),
+                ]);
+                command.args(["--cores", &bench.dunlin_cores, "--memory-only"]);
                 command.args(&bench.dunlin_arguments);
                 command
             }

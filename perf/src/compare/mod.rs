@@ -39,6 +39,12 @@ pub(crate) struct Options {
     /// Core of the contender.
     #[arg(long, default_value_t = 0)]
     broker_core: usize,
+    /// Shards of Dunlin.
+    #[arg(long, default_value_t = 1)]
+    shards: u16,
+    /// Cores of Dunlin, as a list; the contender's core when absent.
+    #[arg(long, value_name = "LIST")]
+    dunlin_cores: Option<String>,
     /// Core of the generator.
     #[arg(long, default_value_t = 1)]
     generator_core: usize,
@@ -107,6 +113,8 @@ struct Bench {
     loadgen: PathBuf,
     dunlin: PathBuf,
     dunlin_arguments: Vec<String>,
+    dunlin_cores: String,
+    shards: u16,
     floor: PathBuf,
     broker_core: usize,
     generator_core: usize,
@@ -175,6 +183,8 @@ fn bench(options: &Options) -> Result<Bench, Error> {
         loadgen: options.loadgen.clone().unwrap_or_else(|| beside("dunlin-loadgen")),
         dunlin: options.dunlin.clone().unwrap_or_else(|| beside("dunlin")),
         dunlin_arguments: options.dunlin_arg.clone(),
+        dunlin_cores: options.dunlin_cores.clone().unwrap_or_else(|| options.broker_core.to_string()),
+        shards: options.shards,
         broker_core: options.broker_core,
         generator_core: options.generator_core,
         port: options.port,
