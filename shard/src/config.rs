@@ -108,6 +108,7 @@ pub struct Mqtt {
     pub sys_topics_remote: bool,
 }
 
+/// [MQTT311-7.0.0-2]: no default asks of a client what the standards do not define.
 impl Default for Mqtt {
     fn default() -> Self {
         Self {

@@ -429,6 +429,7 @@ impl ShardCore {
     /// Puts a subscription in its place. [MQTT5-3.8.4-3] [MQTT311-3.8.4-3]: one that is there is replaced.
     fn install(&mut self, work: &mut Subscribing, wish: &Wish<'_>, actions: &mut Actions) -> ReasonCode {
         let Some(connection) = self.connections.get(work.conn) else { return ReasonCode::UnspecifiedError };
+        // [MQTT5-3.2.2-10]: a wish above the highest QoS is granted as far as it goes.
         let qos = wish.options.qos.min(self.configs.mqtt(connection.config_epoch).max_qos_allowed);
         let options = SubscriptionOptions { qos, ..wish.options };
         match wish.kind {

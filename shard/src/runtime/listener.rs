@@ -1,5 +1,7 @@
 //! Listening sockets of one shard, and where what they accept goes.
 //!
+//! [MQTT311-7.1.1-1] [MQTT5-4.2.0-1]: TCP gives an ordered, lossless stream of bytes both ways.
+//!
 //! Each shard has its own socket per address (SO_REUSEPORT): the kernel spreads connections over the shards by a hash of their
 //! addresses. Accepted sockets go straight into the file table of one ring; when that is nearly full, accepting moves to
 //! another. When nothing has room, or the host is out of descriptors or memory, accepting rests: connections wait in the

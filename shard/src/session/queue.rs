@@ -142,7 +142,7 @@ impl<M> Queue<M> {
         self.0.as_ref().map_or(0, |lines| lines.bytes)
     }
 
-    /// Adds a message at the end of its line. To keep the limits, others are dropped, or the message itself: QoS 0 before
+    /// Adds a message at the end of its line: [MQTT311-3.1.2-5] also while the client is away. To keep the limits, others are dropped, or the message itself: QoS 0 before
     /// QoS 1 and 2, lower priority before higher, older before newer. Everything dropped goes to `dropped` with the reason.
     ///
     /// Amortised O(priorities in use).

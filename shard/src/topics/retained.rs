@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Retained messages of one shard, on its core. About 50 B per topic besides the topic's text and the message.
+/// Retained messages of one shard, on its core. No part of any session: [MQTT311-3.1.2.7] they stay when it ends. About 50 B per topic besides the topic's text and the message.
 #[derive(Debug)]
 pub struct RetainedStore<M> {
     topics: BTreeMap<Box<[u8]>, Kept<M>>,

@@ -3,6 +3,8 @@
 //! A seed draws a [`plan::Plan`], the [`world::World`] plays it, [`run::run`] judges it. The same seed gives the same trace.
 //! Failing seeds are kept in `seeds/regressions.txt` and run in every test.
 
+#![forbid(unsafe_code)]
+
 pub mod canary;
 mod client;
 mod invariants;

@@ -1,5 +1,7 @@
 //! `cargo sim`: runs seeds, replays one, checks determinism, releases the canary.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
