@@ -34,6 +34,9 @@ pub struct MessageView<'a> {
 
 impl MessageView<'_> {
     /// Copies the message into one allocation.
+    ///
+    /// # Panics
+    /// If the topic or the client id is longer than the standard lets it be, 65,535 bytes.
     #[must_use]
     pub fn to_message(&self) -> Message {
         let total =

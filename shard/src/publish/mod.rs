@@ -112,8 +112,11 @@ impl Routing {
     pub(crate) fn gauges(&self) -> Gauges {
         let count = |count: usize| count as u64;
         Gauges {
-            subscriptions: count(self.index.subscription_count() + self.specials.len()),
-            subscriptions_shared: count(self.specials.len()),
+            // A group stands in the index once, at its home; its members are counted where their sessions are.
+            subscriptions: count(
+                self.index.subscription_count() - self.groups.len() + self.specials.shared_count(),
+            ),
+            subscriptions_shared: count(self.specials.shared_count()),
             topics: count(self.index.filter_count()),
             retained: count(self.retained.len()),
             retained_bytes: self.retained.bytes(),

@@ -20,7 +20,7 @@ use crate::ids::{ConnId, ShardId, Token};
 use crate::mesh::{MeshMessage, RETAINED_PAGE_BYTES_MAX, RETAINED_PAGE_COUNT_MAX, RetainedAsk, RetainedPage};
 use crate::message::{Message, MessageView};
 use crate::time::WallMs;
-use crate::topics::{Page, RetainedCursor};
+use crate::topics::{Page, RetainedCursor, Target};
 
 /// Retained messages that a connection is getting. Boxed; exists only meanwhile.
 #[derive(Debug, Default)]
@@ -84,6 +84,9 @@ impl ShardCore {
         if jobs.is_empty() || (self.shard_count == 1 && self.routing.retained.is_empty()) {
             return;
         }
+        // Another packet may have ended a subscription while its SUBACK waited.
+        let mut jobs = jobs;
+        jobs.retain(|job| self.is_subscribed(session, &job.filter));
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.rare_mut().flow.replay.get_or_insert_default().jobs.extend(jobs);
             self.continue_replay(session, actions);
@@ -230,6 +233,25 @@ impl ShardCore {
                 None => {}
             }
         }
+    }
+
+    /// Gives up what is still to come for a subscription that has ended. [MQTT5-3.10.4-2] [MQTT311-3.10.4-2]
+    pub(super) fn cancel_replay(&mut self, session: u32, filter: &str) {
+        let Some(conn) = self.sessions.at(session).and_then(|entry| entry.conn()) else { return };
+        let Some(replay) = self.replay_of(conn) else { return };
+        if replay.jobs.front().is_some_and(|job| *job.filter == *filter) {
+            // An answer that is on its way finds that nobody waits for it.
+            replay.page.clear();
+            replay.asked = None;
+        }
+        replay.jobs.retain(|job| *job.filter != *filter);
+    }
+
+    /// Whether a session has this filter, as its own or exclusively.
+    fn is_subscribed(&self, session: u32, filter: &str) -> bool {
+        let target = Target::Session(session);
+        let index = &self.routing.index;
+        index.lookup(filter).is_some_and(|filter| index.subscription(filter, target).is_some())
     }
 
     /// Whether a retained message would go out, or wait alone: a lookup never fills a queue.

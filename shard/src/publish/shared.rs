@@ -191,8 +191,11 @@ impl ShardCore {
         publication: &mut Publication<'_>,
         actions: &mut Actions,
     ) {
-        if self.sessions.get(delivery.session).is_none() {
-            // It ended meanwhile; its leave is on the way to the home, in front of this.
+        let is_member = self.sessions.get(delivery.session).is_some()
+            && (from == self.shard
+                || self.routing.specials.membership(delivery.session.index, delivery.group).is_some());
+        if !is_member {
+            // It left meanwhile, which the home will hear before this comes back. [MQTT5-3.10.4-2]
             if from == self.shard {
                 self.metrics.count(Counter::DeliveryDroppedSessionEnded);
             } else {

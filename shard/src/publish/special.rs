@@ -18,6 +18,10 @@ pub(crate) enum Special {
 }
 
 impl Special {
+    const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared { .. })
+    }
+
     /// Whether it is a membership in this group.
     pub(crate) fn is_member_of(&self, group: Option<GroupKey>) -> bool {
         matches!(self, Self::Shared { key, .. } if Some(*key) == group)
@@ -31,13 +35,14 @@ impl Special {
 #[derive(Debug, Default)]
 pub(crate) struct Specials {
     by_session: BTreeMap<u32, BTreeMap<Box<str>, Special>>,
-    count: usize,
+    /// Memberships among them.
+    shared_count: usize,
 }
 
 impl Specials {
-    /// How many there are in all.
-    pub(crate) const fn len(&self) -> usize {
-        self.count
+    /// How many memberships in shared groups there are in all.
+    pub(crate) const fn shared_count(&self) -> usize {
+        self.shared_count
     }
 
     /// How many a session has.
@@ -58,8 +63,9 @@ impl Specials {
 
     /// Adds or replaces; the old one comes out.
     pub(crate) fn insert(&mut self, session: u32, written: &str, special: Special) -> Option<Special> {
+        self.shared_count += usize::from(special.is_shared());
         let old = self.by_session.entry(session).or_default().insert(written.into(), special);
-        self.count += usize::from(old.is_none());
+        self.shared_count -= usize::from(old.as_ref().is_some_and(Special::is_shared));
         old
     }
 
@@ -70,14 +76,14 @@ impl Specials {
         if own.is_empty() {
             self.by_session.remove(&session);
         }
-        self.count -= 1;
+        self.shared_count -= usize::from(gone.is_shared());
         Some(gone)
     }
 
     /// Takes all of a session out, in order of their texts.
     pub(crate) fn remove_all(&mut self, session: u32) -> BTreeMap<Box<str>, Special> {
         let gone = self.by_session.remove(&session).unwrap_or_default();
-        self.count -= gone.len();
+        self.shared_count -= gone.values().filter(|special| special.is_shared()).count();
         gone
     }
 
@@ -141,10 +147,14 @@ mod tests {
         assert_eq!(specials.insert(1, "$exclusive/t", Special::Exclusive), Some(Special::Exclusive));
         specials.insert(1, "$exclusive/a", Special::Exclusive);
         specials.insert(2, "$exclusive/u", Special::Exclusive);
-        assert_eq!((specials.len(), specials.count_of(1)), (3, 2));
+        let key = GroupKey(std::num::NonZeroU64::MIN);
+        specials.insert(2, "$share/g/f", Special::Shared { key });
+        assert_eq!((specials.shared_count(), specials.count_of(1), specials.count_of(2)), (1, 2, 2));
+        assert_eq!(specials.membership(2, key), Some("$share/g/f"));
         let texts: Vec<String> = specials.remove_all(1).into_keys().map(String::from).collect();
         assert_eq!(texts, ["$exclusive/a", "$exclusive/t"]);
         assert_eq!(specials.remove(2, "$exclusive/u"), Some(Special::Exclusive));
-        assert_eq!((specials.len(), specials.by_session.len()), (0, 0));
+        specials.remove_all(2);
+        assert_eq!((specials.shared_count(), specials.by_session.len()), (0, 0));
     }
 }

@@ -62,6 +62,9 @@ impl ShardCore {
         if !existed {
             return ReasonCode::NoSubscriptionExisted;
         }
+        if !matches!(kind, FilterKind::Shared { .. }) {
+            self.cancel_replay(session.index, kind.filter(written));
+        }
         self.metrics.count(Counter::ClientUnsubscribe);
         if let (Some(hook), Some(entry)) = (&mut self.hooks.session, self.sessions.get(session)) {
             hook.observe(&SessionEvent::Unsubscribed { client_id: &entry.client_id, filter: written });

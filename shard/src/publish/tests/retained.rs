@@ -169,3 +169,25 @@ fn bounds_of_the_store_are_counted() {
     assert_eq!(world.core().gauges().retained, 1);
     assert_eq!(world.core().metrics().get(Counter::MessagesDroppedRetainedFull), 2);
 }
+
+#[test]
+fn unsubscribe_ends_a_lookup_that_is_under_way() {
+    // [MQTT5-3.10.4-2] [MQTT311-3.10.4-2]
+    let mut world = World::new();
+    let publisher = world.join(Version::V311, "p");
+    for n in 0..500 {
+        publish(&mut world, publisher, retained(&format!("t/{n:03}"), 1, 1, "x"));
+    }
+    publish(&mut world, publisher, retained("other", 0, 0, "y"));
+    let client = world.join(Version::V5, "c");
+    subscribe_as(&mut world, client, &[("t/#", options(1)), ("other", options(0))], 0);
+    let first = heard(&mut world, client).len();
+    assert!(first < 100, "the window is full");
+    unsubscribe(&mut world, client, &["t/#"]);
+    for id in 1..100 {
+        puback(&mut world, client, id);
+    }
+    let rest = heard(&mut world, client);
+    assert!(rest.len() < 70, "only what waited already: {}", rest.len());
+    assert_eq!(rest.last().map(String::as_str), Some("PUBLISH other q0 retain y"));
+}

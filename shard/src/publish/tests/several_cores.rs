@@ -233,3 +233,39 @@ fn wills_and_the_controls_messages_reach_all_cores() {
         assert_eq!(heard(&mut world, subscriber), ["PUBLISH will q0 gone"]);
     }
 }
+
+#[test]
+fn a_message_for_a_member_that_left_meanwhile_goes_to_another() {
+    // [MQTT5-3.10.4-2]
+    let mut world = world_of(2, Mqtt::default());
+    let members = clients(&mut world, 2, "m");
+    // A group whose home is not where the member that leaves is.
+    let filter = (0..50)
+        .map(|n| format!("$share/g/t{n}"))
+        .find(|filter| {
+            subscribe(&mut world, members[0], filter, 1);
+            let is_elsewhere = world.cores[1].routing.groups.len() == 1;
+            if !is_elsewhere {
+                unsubscribe(&mut world, members[0], &[filter]);
+            }
+            is_elsewhere
+        })
+        .unwrap();
+    let topic = filter.rsplit('/').next().unwrap();
+    let publisher = clients(&mut world, 2, "p")[1];
+    let conn = world.conn(publisher);
+    let mut bytes = Vec::new();
+    Packet::Publish(message(topic, 1, 1, "x")).encode(Version::V5, &mut bytes).unwrap();
+    let (now, mut actions) = (world.now, crate::action::Actions::default());
+    world.cores[1].handle(Event::Bytes { conn, bytes: &bytes }, now, &mut actions);
+    let chosen = actions.list.drain(..).find_map(|action| match action {
+        crate::Action::Mesh { message, .. } => Some(message),
+        _ => None,
+    });
+    // It is on its way while the member leaves and another joins.
+    assert_eq!(unsubscribe(&mut world, members[0], &[&filter]), ["UNSUBACK 8 [success]"]);
+    subscribe(&mut world, members[1], &filter, 1);
+    world.handle(ShardId(0), Event::Mesh { from: ShardId(1), message: chosen.unwrap() });
+    assert!(heard(&mut world, members[0]).is_empty());
+    assert_eq!(heard(&mut world, members[1]), [format!("PUBLISH {topic} q1 id=1 x")]);
+}
