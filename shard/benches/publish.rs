@@ -73,7 +73,7 @@ fn point_to_point(version: Version, qos: QoS, pairs: u32, count: u32) -> Cost {
             (publisher, subscriber, publish)
         })
         .collect();
-    let mut pubacks = Pubacks::new(version);
+    let pubacks = Pubacks::new(version);
     let mut pass = |bare: &mut Bare, at: u32| {
         let (publisher, subscriber, publish) = &ends[(at % pairs) as usize];
         bare.bytes(*publisher, publish);
@@ -98,7 +98,7 @@ fn fan_out(version: Version, qos: QoS, count: u32) -> Cost {
         })
         .collect();
     let publish = message(version, "bench/all", qos, &[b'x'; 128]);
-    let mut pubacks = Pubacks::new(version);
+    let pubacks = Pubacks::new(version);
     let mut pass = |bare: &mut Bare, at: u32| {
         bare.bytes(publisher, &publish);
         if qos == QoS::AtLeastOnce {
@@ -152,7 +152,7 @@ impl Pubacks {
     }
 
     /// The one for the n-th message of a subscriber.
-    fn next_of(&mut self, n: u32) -> &[u8] {
+    fn next_of(&self, n: u32) -> &[u8] {
         &self.packets[n as usize % self.packets.len()]
     }
 }
