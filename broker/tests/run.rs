@@ -244,8 +244,9 @@ fn a_reload_changes_what_new_clients_are_promised_and_names_what_waits() {
     assert!(broker.logged("setting changed").contains("key=mqtt.receive_maximum from=11 to=12"));
     assert!(broker.logged("setting changes at the next start").contains("key=server.shards"));
     broker.logged("configuration reloaded applied=1 at_next_start=1");
-    let (_second, connack) = Client::connect(address, "b");
-    assert_eq!(receive_maximum(&connack), 12);
+    // Each shard takes the new settings from its inbox: a client may still come before that.
+    let promises_12 = (0..100).any(|_| receive_maximum(&Client::connect(address, "b").1) == 12);
+    assert!(promises_12);
 
     file("reload.toml", "[mqtt]\nreceive_maximum = 13\nmax_inflight = 0\n");
     broker.signal("HUP");

@@ -78,8 +78,9 @@ fn sighup_applies_what_can_be_changed() {
     assert_eq!(maximum_qos(&broker), None);
     let _written = broker.folder().write("dunlin.toml", "[mqtt]\nmax_qos_allowed = 1\n");
     broker.signal("HUP");
-    broker.program().line("line about the reload", |line| line.contains("reload"));
-    assert_eq!(maximum_qos(&broker), Some(QoS::AtLeastOnce));
+    broker.program().line("line about the reload", |line| line.contains("reloaded"));
+    // Each shard takes the new settings from its inbox: a client may still come before that.
+    assert!((0..100).any(|_| maximum_qos(&broker) == Some(QoS::AtLeastOnce)));
 }
 
 #[test]
