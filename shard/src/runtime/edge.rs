@@ -261,12 +261,19 @@ impl Edge {
     }
 
     /// Takes all completions that are there, running deferred work until there is none or a good batch has come.
+    ///
+    /// The ring's flag for deferred work is only a hint. The kernel clears it before it runs the work, and work that it then
+    /// runs too may set it again, so that it can stay set over an empty list. An entry that brought nothing is therefore the
+    /// last.
     pub(super) fn gather(&mut self) {
         for ring in &mut self.rings {
             ring.take(&mut self.ready);
-            while !ring.is_quiet() && self.ready.len() < BATCH_COMPLETIONS && ring.failure().is_none() {
+            while self.ready.len() < BATCH_COMPLETIONS && ring.has_hint() {
                 ring.submit();
-                ring.take(&mut self.ready);
+                if ring.take(&mut self.ready) == 0 {
+                    self.metrics.hints_empty += 1;
+                    break;
+                }
             }
         }
     }

@@ -263,11 +263,13 @@ impl<C: Core> Shard<C> {
         self.edge.metrics.spins += 1;
         let begun = self.clock.now().mono;
         loop {
-            if !self.edge.is_quiet() {
+            if self.edge.has_hint() {
+                self.edge.gather();
+            }
+            if !self.edge.ready.is_empty() || !self.edge.is_quiet() {
                 let gap = self.clock.now().mono.since(begun);
                 self.note_gap(gap);
                 self.edge.metrics.spins_won += 1;
-                self.edge.gather();
                 return true;
             }
             if self.clock.now().mono.since(begun) > limit {

@@ -29,6 +29,8 @@ pub struct EdgeMetrics {
     pub completions_stale: u64,
     /// Times the kernel had to keep completions because the completion queue was full.
     pub completions_overflowed: u64,
+    /// Entries into the kernel for deferred work that was no longer there.
+    pub hints_empty: u64,
     /// Times that the receive of a connection ended for want of a buffer.
     pub buffers_exhausted: u64,
     /// Receives that ended although the connection goes on, and were armed again.

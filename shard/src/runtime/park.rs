@@ -49,10 +49,10 @@ impl Parker {
         let first_bell = usize::from(edge.parks_in_ring());
         for ring in edge.rings.iter_mut().skip(first_bell) {
             ring.set_bell(true);
-            // Work that came before the bell could ring is run now: a stale flag would hide it.
-            ring.submit();
         }
-        if edge.is_quiet() {
+        // With the bells on, what comes after this look is heard.
+        edge.gather();
+        if edge.ready.is_empty() && edge.is_quiet() {
             let timeout = deadline.map(|at| Duration::from_nanos(at.since(edge.now)));
             edge.metrics.sleeps += 1;
             match self {
@@ -97,11 +97,16 @@ impl ExecutorSleep {
 }
 
 impl Edge {
-    /// Whether nothing waits for this shard: in its rings, its lanes, its inbox.
+    /// Whether nothing waits for this shard that can be seen without entering the kernel, hints apart.
     pub(super) fn is_quiet(&mut self) -> bool {
         let words = self.lanes.shard_count().div_ceil(64);
         self.letters.is_empty()
             && !self.doorbell.has_lanes(words)
-            && self.rings.iter_mut().all(super::ring::Ring::is_quiet)
+            && !self.rings.iter_mut().any(super::ring::Ring::has_entries)
+    }
+
+    /// Whether a ring hints at something.
+    pub(super) fn has_hint(&mut self) -> bool {
+        self.rings.iter_mut().any(super::ring::Ring::has_hint)
     }
 }

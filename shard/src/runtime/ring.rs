@@ -36,9 +36,6 @@ pub(super) struct Ring {
     index: usize,
     enters: u64,
     overflows: u64,
-    /// The last entry into the kernel ran all deferred work and completed nothing, yet the kernel left the flag for such
-    /// work set: it does when work that it runs adds work that it runs too. Until new work comes, the flag says nothing.
-    flag_is_stale: bool,
     /// Why it is of no more use. Operations on a failed ring do nothing; the shard looks once per tick.
     failure: Option<io::Error>,
 }
@@ -146,7 +143,6 @@ impl Ring {
             index,
             enters: 0,
             overflows: 0,
-            flag_is_stale: false,
             failure: None,
         })
     }
@@ -337,10 +333,7 @@ impl Ring {
                 Err(error) if is_passing(&error) && refusals < SUBMIT_REFUSALS_MAX => refusals += 1,
                 Err(error) => self.failure = Some(error),
             }
-            let nothing_came = self.io.completion().is_empty();
-            let queue = self.io.submission();
-            self.flag_is_stale = queue.taskrun() && nothing_came;
-            if queue.is_empty() {
+            if self.io.submission().is_empty() {
                 break;
             }
         }
@@ -348,9 +341,10 @@ impl Ring {
     }
 
     /// Submits and sleeps until something completes or `timeout` is over. Without a timeout, for as long as it takes.
+    /// Returns at once when there is something to take already.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) {
         self.submit();
-        if self.failure.is_some() || !self.is_quiet() {
+        if self.failure.is_some() || !self.io.completion().is_empty() {
             return;
         }
         self.enters += 1;
@@ -369,13 +363,16 @@ impl Ring {
         }
     }
 
-    /// Whether there is nothing to submit, nothing to take and no deferred work to run.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// Whether the kernel says that entering it would bring something: deferred work, or completions that did not fit.
+    /// Deferred work may be done already; see [`super::edge::Edge::gather`].
+    pub(super) fn has_hint(&mut self) -> bool {
         let queue = self.io.submission();
-        let deferred = queue.taskrun() && !self.flag_is_stale;
-        let busy = !queue.is_empty() || deferred || queue.cq_overflow();
-        drop(queue);
-        !busy && self.io.completion().is_empty()
+        self.failure.is_none() && (queue.taskrun() || queue.cq_overflow())
+    }
+
+    /// Whether there are completions to take or entries to submit.
+    pub(super) fn has_entries(&mut self) -> bool {
+        !self.io.submission().is_empty() || !self.io.completion().is_empty()
     }
 
     /// Whether the kernel holds completions that did not fit.

@@ -107,7 +107,9 @@ fn send_outputs(edge: &mut Edge, arena: &[u8]) -> Outputs {
     for ring in &mut edge.rings {
         while ring.is_overflown() && ring.failure().is_none() {
             ring.submit();
-            ring.take(&mut edge.ready);
+            if ring.take(&mut edge.ready) == 0 {
+                break;
+            }
         }
     }
     note_failures(edge, &outputs, arena, from);

@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
 
@@ -23,7 +24,17 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 
 /// Fails if anybody listens on `address`. Without this look, a second broker of the same user would share the port
 /// (SO_REUSEPORT) and each would serve a part of the clients.
+///
+/// A broker that was killed leaves its listening sockets to the kernel, which takes its rings down some time after the process
+/// has gone: therefore an address in use is looked at again for a second.
+#[expect(clippy::disallowed_methods, reason = "sleeps while the process starts, before there are shards")]
 pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
+    for _ in 0..CHECKS_FREE {
+        match bound(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(CHECK_FREE_PAUSE),
+            other => return other.map(drop),
+        }
+    }
     bound(address, false).map(drop)
 }
 
@@ -147,6 +158,10 @@ fn bind_name<T>(socket: RawFd, name: &T) -> io::Result<()> {
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// How often an address in use is looked at again, and how long after the last look.
+const CHECKS_FREE: u32 = 20;
+const CHECK_FREE_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
