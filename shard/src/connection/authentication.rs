@@ -221,7 +221,7 @@ impl ShardCore {
                 self.metrics.count(Counter::AuthenticationFailure);
                 self.set_turn(conn, Turn::Nobody);
                 let code = if code.is_error() { code } else { ReasonCode::NotAuthorized };
-                // [MQTT5-4.12.0-4] [MQTT5-4.12.1-2] [MQTT5-3.1.4-2] [MQTT311-3.1.4-3]
+                // [MQTT5-4.12.0-4] [MQTT5-4.12.1-2] [MQTT5-3.1.4-2]
                 self.refuse(conn, Refusal::Authentication(code), actions);
             }
             Some(AuthOutcome::Continue { data }) => self.send_challenge(conn, &data, actions),
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_refused_client_hears_why_in_its_version() {
-        // [MQTT5-3.1.4-2] [MQTT311-3.1.4-3] [MQTT5-3.1.4-6] [MQTT311-3.1.4-5] [MQTT5-4.12.0-4] [MQTT311-3.2.2-6]
+        // [MQTT5-3.1.4-2] [MQTT5-3.1.4-6] [MQTT311-3.1.4-5] [MQTT5-4.12.0-4] [MQTT311-3.2.2-6]
         for (version, code, expected) in [
             (Version::V5, ReasonCode::Banned, Some(ReasonCode::Banned)),
             (Version::V311, ReasonCode::BadUserNameOrPassword, Some(ReasonCode::BadUserNameOrPassword)),

@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_will_beyond_the_promises_is_refused() {
-        // [MQTT5-3.2.2-12] [MQTT5-3.2.2-13] [MQTT5-3.1.4-2] [MQTT311-3.1.4-3]
+        // [MQTT5-3.2.2-12] [MQTT5-3.2.2-13] [MQTT5-3.1.4-2]
         let mqtt = || Mqtt { max_qos_allowed: QoS::AtLeastOnce, retain_available: false, ..Mqtt::default() };
         for (qos, retain, topic, code) in [
             (QoS::ExactlyOnce, false, "w", ReasonCode::QoSNotSupported),

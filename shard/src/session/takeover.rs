@@ -37,7 +37,7 @@ impl ShardCore {
                 self.metrics.count(Counter::SessionResumed);
                 (id, true)
             }
-            // [MQTT5-3.1.2-4] [MQTT5-3.1.4-4] [MQTT311-3.1.2-6]
+            // [MQTT5-3.1.2-4] [MQTT5-3.1.4-4] [MQTT311-3.1.2-6] [MQTT311-3.1.4-3]
             Some(id) => {
                 self.metrics.count(Counter::SessionDiscarded);
                 self.end_session(id, actions);
