@@ -497,3 +497,46 @@ fn a_client_that_connects_and_leaves_a_thousand_times_leaves_nothing() {
     let grown = broker.memory_bytes().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes more after 1,500 clients that left");
 }
+
+#[test]
+fn each_end_is_counted_under_its_reason() {
+    let mut broker = Start::new()
+        .shards(2)
+        .config("[mqtt]\nidle_timeout = \"1s\"\nmax_awaiting_rel = 1\nreceive_maximum = 1\n")
+        .start();
+    let endings: [(&str, &[u8]); 4] = [
+        ("malformed_packet", &[0x00, 0x00]),
+        ("packet_too_large", &[0x30, 0xFF, 0xFF, 0xFF, 0x7F]),
+        ("protocol_error", &[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0, 0, 0]),
+        ("topic_alias_invalid", &[0x30, 7, 0, 1, b't', 3, 0x23, 0, 0]),
+    ];
+    for (reason, bytes) in endings {
+        let mut client = Client::connect(&broker, Version::V5, reason);
+        client.send_bytes(bytes);
+        let _told = client.end_because(reason);
+    }
+    let mut first = Client::connect(&broker, Version::V5, "taken");
+    let second = Client::connect(&broker, Version::V5, "taken");
+    assert_eq!(first.end(), End::Told(ReasonCode::SessionTakenOver));
+    let mut flooding = Client::connect(&broker, Version::V5, "flooding");
+    for number in 1..=2 {
+        flooding.send(&publish_with_id("t", number, QoS::ExactlyOnce));
+    }
+    assert_eq!(flooding.end_after_anything(), End::Told(ReasonCode::ReceiveMaximumExceeded));
+    // Its deadline is the last to pass.
+    assert_eq!(Client::open(&broker, Version::V5).end(), End::Silent);
+    broker.signal("USR1");
+    let line = broker.program().line("counters of ends", |line| line.contains("ended by the broker"));
+    for reason in [
+        "malformed_packet=1",
+        "packet_too_large=1",
+        "protocol_error=1",
+        "topic_alias_invalid=1",
+        "session_taken_over=1",
+        "receive_maximum_exceeded=1",
+        "maximum_connect_time=1",
+    ] {
+        assert!(line.contains(reason), "{reason} is not in {line}");
+    }
+    second.goodbye();
+}
