@@ -64,7 +64,7 @@ pub(crate) fn fill_window(report: &mut Report, from: Reading, to: Reading) {
     report.per_second = ratio(report.count.saturating_mul(1_000_000_000), elapsed);
     if let (Some(before), Some(after)) = (from.broker_cpu_ns, to.broker_cpu_ns) {
         let used = after.saturating_sub(before);
-        report.broker_cpu_us = Some(ratio(used, report.count) / 1_000.0);
+        report.broker_cpu_us = (report.count > 0).then(|| ratio(used, report.count) / 1_000.0);
         report.broker_cores = Some(ratio(used, elapsed));
     }
     let own = to.own_cpu_ns.saturating_sub(from.own_cpu_ns);

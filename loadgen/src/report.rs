@@ -152,10 +152,10 @@ impl Report {
         table.row("connections", self.connections);
         table.row("measured", format_args!("{} {}s in {:.2} s", self.count, self.unit, self.seconds));
         table.row("rate", format_args!("{:.0} {}s/s", self.per_second, self.unit));
-        if let (Some(cpu), Some(cores)) = (self.broker_cpu_us, self.broker_cores) {
-            table.row("broker CPU", self.cpu(cpu, cores));
+        if let Some(cores) = self.broker_cores {
+            table.row("broker CPU", self.cpu(self.broker_cpu_us, cores));
         }
-        table.row("generator CPU", self.cpu(self.generator_cpu_us, self.generator_cores));
+        table.row("generator CPU", self.cpu(Some(self.generator_cpu_us), self.generator_cores));
         table.percentiles("latency", self.latency_us);
         table.percentiles("TCP connect", self.tcp_connect_us);
         table.percentiles("CONNECT to CONNACK", self.connack_us);
@@ -194,8 +194,12 @@ impl Report {
         table.text
     }
 
-    fn cpu(&self, microseconds: f64, cores: f64) -> String {
-        format!("{microseconds:.2} us per {} ({:.0} % of a core)", self.unit, cores * 100.0)
+    fn cpu(&self, microseconds: Option<f64>, cores: f64) -> String {
+        let share = format!("{:.1} % of a core", cores * 100.0);
+        match microseconds.filter(|_| self.count > 0) {
+            Some(microseconds) => format!("{microseconds:.2} us per {} ({share})", self.unit),
+            None => share,
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Contender {
     ///
     /// # Errors
     /// When it can't be started or does not accept in time.
-    pub(crate) fn start(bench: &Bench, kind: Kind) -> Result<Self, Error> {
+    pub(crate) fn start(bench: &Bench, kind: Kind, shards: u16) -> Result<Self, Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bench.port));
         await_free(address)?;
         let mut scratch = None;
@@ -60,12 +60,7 @@ impl Contender {
             }
             Kind::Dunlin => {
                 let mut command = Command::new(&bench.dunlin);
-                command.args([
-                    "--listen",
-                    &format!("mqtt://{address}"),
-                    "--shards",
-                    &bench.shards.to_string(),
-                ]);
+                command.args(["--listen", &format!("mqtt://{address}"), "--shards", &shards.to_string()]);
                 command.args(["--cores", &bench.dunlin_cores, "--memory-only"]);
                 command.args(&bench.dunlin_arguments);
                 command

@@ -159,7 +159,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
 }
 
 fn measure_once(bench: &Bench, scenario: &Scenario, kind: Kind) -> Result<Outcome, Error> {
-    let contender = Contender::start(bench, kind)?;
+    let contender = Contender::start(bench, kind, scenario.shards.unwrap_or(bench.shards))?;
     measure::run(bench, scenario, &contender)
 }
 

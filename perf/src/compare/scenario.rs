@@ -12,8 +12,11 @@ pub(crate) struct Scenario {
     pub(crate) bars: &'static [Bar],
     /// Whether the floor tool has a counterpart.
     pub(crate) has_floor: bool,
-    /// Whether the generator's default length applies; otherwise the scenario ends by itself.
+    /// Whether `--seconds` applies; otherwise the scenario ends by itself.
     pub(crate) timed: bool,
+    /// Shards of Dunlin when one can't do it, and then nobody else takes part: a shard's file table, like any
+    /// process, holds at most RLIMIT_NOFILE sockets.
+    pub(crate) shards: Option<u16>,
 }
 
 /// What Dunlin is held to.
@@ -29,12 +32,18 @@ pub(crate) enum Bar {
     LatencyOfMosquitto,
     /// User memory of the broker per item, in bytes.
     BytesPerItem(f64),
+    /// User memory of the broker per item at most mosquitto's.
+    MemoryOfMosquitto,
 }
 
 impl Scenario {
     /// Whether a contender takes part.
     pub(crate) fn suits(&self, kind: Kind) -> bool {
-        kind != Kind::Floor || self.has_floor
+        match kind {
+            Kind::Dunlin => true,
+            Kind::Floor => self.has_floor && self.shards.is_none(),
+            Kind::Mosquitto => self.shards.is_none(),
+        }
     }
 }
 
@@ -47,6 +56,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.65), Bar::OfFloor(1.5)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "p2p1",
@@ -55,6 +65,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "p2p2",
@@ -63,6 +74,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "fanin0",
@@ -71,6 +83,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.38)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "fanin1",
@@ -79,6 +92,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.48)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "fanout0",
@@ -87,6 +101,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.16), Bar::OfFloor(1.25)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "fanout1",
@@ -95,6 +110,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.19), Bar::OfFloor(1.25)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "fan0w1",
@@ -103,6 +119,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.55), Bar::OfFloor(1.25)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "wild0",
@@ -111,6 +128,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[],
         has_floor: false,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "wild",
@@ -119,6 +137,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.60), Bar::OfScenario("wild0", 1.05)],
         has_floor: false,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "connect",
@@ -127,14 +146,16 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.60)],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "subscribe",
         what: "200 clients subscribe to 1,000 distinct literal filters each",
         arguments: &["subscribe"],
-        bars: &[Bar::OfMosquitto(0.80), Bar::BytesPerItem(250.0)],
+        bars: &[Bar::OfMosquitto(0.80)],
         has_floor: false,
         timed: false,
+        shards: None,
     },
     Scenario {
         name: "lat0",
@@ -143,6 +164,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::LatencyOfMosquitto],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "lat1",
@@ -151,13 +173,77 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::LatencyOfMosquitto],
         has_floor: true,
         timed: true,
+        shards: None,
     },
     Scenario {
         name: "idle",
         what: "15,000 idle connections with a session and a subscription each",
         arguments: &["idle", "--connections", "15000", "--source", "127.98.0.0/24", "--keep-alive", "60"],
+        bars: &[Bar::MemoryOfMosquitto],
+        has_floor: false,
+        timed: false,
+        shards: None,
+    },
+    Scenario {
+        name: "subs1m",
+        what: "1,000,000 subscriptions: 1,000 clients to 1,000 distinct literal filters each",
+        arguments: &["subscribe", "--clients", "1000"],
+        bars: &[Bar::BytesPerItem(250.0)],
+        has_floor: false,
+        timed: false,
+        shards: None,
+    },
+    Scenario {
+        name: "idle200k",
+        what: "200,000 idle MQTT 5 connections with a session and a subscription each, on twelve shards",
+        arguments: &[
+            "idle",
+            "--connections",
+            "200000",
+            "--mqtt",
+            "5",
+            "--source",
+            "127.96.0.0/20",
+            "--keep-alive",
+            "60",
+            "--concurrency",
+            "256",
+        ],
         bars: &[Bar::BytesPerItem(600.0)],
         has_floor: false,
         timed: false,
+        shards: Some(12),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_controls_run_before_what_they_control() {
+        for (index, scenario) in ALL.iter().enumerate() {
+            let before = &ALL[..index];
+            assert!(before.iter().all(|other| other.name != scenario.name), "{}", scenario.name);
+            for bar in scenario.bars {
+                if let Bar::OfScenario(control, _) = bar {
+                    assert!(before.iter().any(|other| other.name == *control), "{control}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bar_against_somebody_needs_him_to_take_part() {
+        for scenario in ALL {
+            for bar in scenario.bars {
+                let needed = match bar {
+                    Bar::OfMosquitto(_) | Bar::LatencyOfMosquitto | Bar::MemoryOfMosquitto => Kind::Mosquitto,
+                    Bar::OfFloor(_) => Kind::Floor,
+                    Bar::OfScenario(..) | Bar::BytesPerItem(_) => Kind::Dunlin,
+                };
+                assert!(scenario.suits(needed), "{} {bar:?}", scenario.name);
+            }
+        }
+    }
+}

@@ -139,6 +139,10 @@ fn judge(bar: Bar, scenario: &str, runs: &[Run]) -> Vec<Judgement> {
                 against("p99 ≤ mosquitto".to_owned(), 1.0, dunlin.p99_us, p99),
             ]
         }
+        Bar::MemoryOfMosquitto => {
+            let theirs = other(Kind::Mosquitto).and_then(|figures| figures.bytes_per_item);
+            vec![against("memory ≤ mosquitto".to_owned(), 1.0, dunlin.bytes_per_item, theirs)]
+        }
         Bar::BytesPerItem(limit) => {
             let measured = dunlin.bytes_per_item;
             let met = measured.map(|bytes| bytes <= limit);
