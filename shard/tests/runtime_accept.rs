@@ -1,5 +1,6 @@
 //! Accepting: more connections than a table has slots, more than the process may have, and storms.
 #![cfg(feature = "runtime")]
+#![allow(clippy::disallowed_methods, reason = "tests are ordinary threads with a clock")]
 
 mod stand;
 

@@ -1,5 +1,6 @@
 //! Several shards: connections that go home, messages over lanes, letters from outside, and panics that end one connection.
 #![cfg(feature = "runtime")]
+#![allow(clippy::disallowed_methods, reason = "tests are ordinary threads with a clock")]
 
 mod stand;
 

@@ -1,6 +1,6 @@
 //! Stopping: nobody new, last words to everybody, and an end in bounded time.
 #![cfg(feature = "runtime")]
-#![allow(clippy::disallowed_methods, reason = "a test that measures how long a stop takes")]
+#![allow(clippy::disallowed_methods, reason = "tests are ordinary threads with a clock")]
 
 mod stand;
 

@@ -1,5 +1,7 @@
 //! The edge over real sockets: bytes in, bytes out, and every way in which the kernel gives less than was asked for.
 #![cfg(feature = "runtime")]
+#![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
+#![allow(clippy::disallowed_methods, reason = "tests are ordinary threads with a clock")]
 
 mod stand;
 

@@ -554,3 +554,6 @@ const SOCKET_URING_OP_GETSOCKOPT: u32 = 2;
 
 const _: () = assert!(size_of::<squeue::Entry>() == 64);
 const _: () = assert!(size_of::<IoSlice<'_>>() == size_of::<libc::iovec>());
+
+#[cfg(test)]
+mod tests;

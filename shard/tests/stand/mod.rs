@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "each test program has this file as a private module")]
 #![allow(dead_code, reason = "each test program uses its part of the stand")]
 #![allow(clippy::disallowed_methods, reason = "tests are ordinary threads with a clock")]
+#![allow(clippy::unwrap_used, reason = "a stand that cannot stand fails its test")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
