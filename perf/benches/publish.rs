@@ -75,7 +75,7 @@ fn measure(name: &str, load: &Load, version: Version, qos: QoS, publishes: usize
     let packets: Vec<Vec<u8>> = load.topics.iter().map(|topic| edge.publish_bytes(topic, qos)).collect();
     let copies = if subscribers > 1 && senders.len() == 1 { subscribers } else { 1 };
     let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         edge.delivered = 0;
         let start = Instant::now();
         for index in 0..publishes {
@@ -271,8 +271,11 @@ fn nanoseconds(duration: Duration) -> f64 {
 const PAYLOAD_BYTES: usize = 128;
 /// Events in a tick.
 const TICK_EVENTS: usize = 64;
-/// Rounds, of which the least counts.
-const ROUNDS: u32 = 200;
+/// Rounds, of which the least counts; one when run as a test.
+fn rounds() -> u32 {
+    if std::env::args().any(|argument| argument == "--bench") { 200 } else { 1 }
+}
+
 const PUBLISH_QOS_1: u8 = 0x32;
 const PUBLISH_QOS_2: u8 = 0x34;
 const PUBACK: u8 = 0x40;
