@@ -7,7 +7,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use dunlin_wire::decoder;
 use dunlin_wire::packet::{
     Ack, ConnAck, Connect, ConnectProperties, Disconnect, Packet, Publish, PublishProperties, Subscribe,
-    Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties, Will, WillProperties,
+    SubscribeProperties, Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties, Will,
+    WillProperties,
 };
 use dunlin_wire::{Limits, PacketId, QoS, ReasonCode, SubscriptionOptions, Version};
 
@@ -203,7 +204,8 @@ impl Client {
     }
 
     /// Subscribes to one filter.
-    pub(crate) fn subscribe(&mut self, filter: &str, qos: QoS, log: &mut Log) -> Vec<u8> {
+    pub(crate) fn subscribe(&mut self, filter: &str, options: SubscriptionOptions, log: &mut Log) -> Vec<u8> {
+        let options = if self.version.is_v5() { options } else { SubscriptionOptions::with_qos(options.qos) };
         let sent_at = log.moment();
         if let Some(&old) = self.filters.get(filter) {
             log.subscriptions[old].given_up_at.get_or_insert(sent_at);
@@ -212,7 +214,8 @@ impl Client {
         log.subscriptions.push(Subscribed {
             epoch: self.epoch.expect("subscribes only when connected"),
             filter: filter.to_owned(),
-            qos,
+            qos: options.qos,
+            options,
             sent_at,
             acked_at: None,
             given_up_at: None,
@@ -221,10 +224,15 @@ impl Client {
         self.filters.insert(filter.to_owned(), index);
         let packet_id = self.free_id();
         self.subscribing.insert(packet_id, index);
-        let list = [Subscription { filter, options: SubscriptionOptions::with_qos(qos) }];
+        let list = [Subscription { filter, options }];
+        // Its place in the log is its Subscription Identifier, so that what comes back can be judged.
+        let number = u32::try_from(index + 1).ok().filter(|_| self.version.is_v5());
         let packet = Packet::Subscribe(Subscribe {
             packet_id,
-            properties: dunlin_wire::packet::SubscribeProperties::default(),
+            properties: SubscribeProperties {
+                subscription_identifier: number,
+                ..SubscribeProperties::default()
+            },
             subscriptions: Subscriptions::from_slice(&list),
         });
         encoded(&packet, self.version)
@@ -375,6 +383,7 @@ impl Client {
                     disconnect.code,
                     ReasonCode::SessionTakenOver
                         | ReasonCode::KeepAliveTimeout
+                        | ReasonCode::AdministrativeAction
                         | ReasonCode::ServerShuttingDown
                 );
                 if !expected {
@@ -488,6 +497,7 @@ impl Client {
                 qos: publish.qos,
                 retain: publish.retain,
                 dup: publish.dup,
+                subscription_ids: publish.properties.subscription_ids.iter().collect(),
                 at,
             });
         }
@@ -615,6 +625,7 @@ impl Client {
         log.epochs.push(Epoch {
             client: self.index,
             persistent: self.persistent,
+            is_v5: self.version.is_v5(),
             ended: false,
             packet_bytes_max: self.packet_bytes_max.unwrap_or(u32::MAX) as usize,
         });

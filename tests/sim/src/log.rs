@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_wire::types::QoS;
+use dunlin_wire::types::{QoS, SubscriptionOptions};
 
 /// A moment: grows by one with each record, so that two moments are never equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub struct Epoch {
     pub client: usize,
     /// Whether it outlives connections.
     pub persistent: bool,
+    /// Whether its subscriptions have identifiers.
+    pub is_v5: bool,
     /// Whether it ended (clean start, or the connection of a session without expiry broke).
     pub ended: bool,
     /// Largest packet that the client takes.
@@ -62,6 +64,8 @@ pub struct Subscribed {
     pub filter: String,
     /// Maximum QoS granted.
     pub qos: QoS,
+    /// Options asked for.
+    pub options: SubscriptionOptions,
     /// When SUBSCRIBE was sent.
     pub sent_at: Moment,
     /// When SUBACK granted it.
@@ -85,6 +89,8 @@ pub struct Receipt {
     pub retain: bool,
     /// DUP flag of the delivery.
     pub dup: bool,
+    /// Subscription Identifiers of the delivery: places in [`Log::subscriptions`], counted from 1.
+    pub subscription_ids: Vec<u32>,
     /// When.
     pub at: Moment,
 }

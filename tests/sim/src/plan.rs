@@ -23,6 +23,8 @@ pub struct Plan {
     pub persistent_percent: u64,
     /// Features in use.
     pub features: Features,
+    /// Queues of a few messages, so that they overflow: what must arrive is then not judged.
+    pub small_queues: bool,
     /// Faults in use.
     pub faults: Faults,
     /// The broker's settings.
@@ -47,6 +49,10 @@ pub struct Features {
     pub small_windows: bool,
     /// UNSUBSCRIBE.
     pub unsubscribe: bool,
+    /// No Local, Retain As Published, Retain Handling.
+    pub options: bool,
+    /// The operator ends connections.
+    pub kicks: bool,
     /// A second connection with the same client id while the first stands.
     pub takeover: bool,
 }
@@ -75,7 +81,9 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed, "plan");
+        let small_queues = rng.chance(15);
         Self {
+            small_queues,
             shard_count: [1, 1, 2, 2, 3, 4][rng.index(6)],
             client_count: rng.count(3, 12) as usize,
             step_count: rng.count(20, 60),
@@ -91,10 +99,12 @@ impl Plan {
                 aliases: rng.chance(40),
                 small_windows: rng.chance(40),
                 unsubscribe: rng.chance(40),
+                options: rng.chance(50),
+                kicks: rng.chance(20),
                 takeover: rng.chance(30),
             },
             faults: Self::draw_faults(rng),
-            config: Self::draw_config(rng),
+            config: Self::draw_config(rng, small_queues),
         }
     }
 
@@ -111,7 +121,7 @@ impl Plan {
         }
     }
 
-    fn draw_config(rng: &mut Rng) -> Config {
+    fn draw_config(rng: &mut Rng, small_queues: bool) -> Config {
         let strategies = [
             SharedStrategy::Random,
             SharedStrategy::RoundRobin,
@@ -123,7 +133,7 @@ impl Plan {
         ];
         let mqtt = Mqtt {
             max_inflight: [1, 2, 8, 32][rng.index(4)],
-            max_mqueue_len: None,
+            max_mqueue_len: small_queues.then_some(3),
             max_mqueue_bytes: None,
             mqueue_store_qos0: rng.chance(50),
             receive_maximum: [1, 3, 100][rng.index(3)],

@@ -57,7 +57,7 @@ pub fn run_with(seed: u64, canary: Canary, keep_all: bool) -> Outcome {
     let checker = workload.ask_retained(&mut world);
     let epoch = workload.clients[checker].epoch;
     advance(&mut world, &mut workload, 10_000);
-    invariants::judge(&mut world.log);
+    invariants::judge(&mut world.log, &plan);
     if let Some(epoch) = epoch {
         invariants::judge_retained(&mut world.log, epoch);
     }

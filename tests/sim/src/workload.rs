@@ -1,6 +1,6 @@
 //! What clients do in a run, drawn from the seed; and the faults that befall them.
 
-use dunlin_wire::{QoS, Version};
+use dunlin_wire::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::client::{Client, NewMessage, State};
 use crate::log::Log;
@@ -117,7 +117,11 @@ impl Workload {
             world.client_closes(link);
             self.clients[index].lost(&mut world.log);
         } else if index == 0 && was == State::Connecting && self.clients[0].state == State::Up {
-            let bytes = self.clients[0].subscribe("will/#", QoS::AtLeastOnce, &mut world.log);
+            let bytes = self.clients[0].subscribe(
+                "will/#",
+                SubscriptionOptions::with_qos(QoS::AtLeastOnce),
+                &mut world.log,
+            );
             world.client_writes(link, &bytes);
         }
     }
@@ -210,8 +214,8 @@ impl Workload {
             0..55 => self.publish(index, world),
             55..75 => {
                 let filter = self.filter(world.plan.topic_width, features.wildcards, features.shared);
-                let qos = self.qos(world.plan.qos_max);
-                self.clients[index].subscribe(&filter, qos, &mut world.log)
+                let options = self.options(&filter, world);
+                self.clients[index].subscribe(&filter, options, &mut world.log)
             }
             75..80 if features.unsubscribe => {
                 let filter = self.clients[index].filters.keys().next().cloned();
@@ -224,7 +228,12 @@ impl Workload {
                 self.close_gracefully(index, with_will, world);
                 return;
             }
-            84..90 => self.clients[index].ping(),
+            84..87 => self.clients[index].ping(),
+            87..88 if features.kicks => {
+                let client_id = self.clients[index].id.clone();
+                world.kick(&client_id);
+                return;
+            }
             _ => self.clients[index].release_held(),
         };
         world.client_writes(link, &bytes);
@@ -292,6 +301,18 @@ impl Workload {
         self.clients[index].lost(&mut world.log);
     }
 
+    /// Options of a new subscription; No Local is a protocol error on a shared one.
+    fn options(&mut self, filter: &str, world: &World) -> SubscriptionOptions {
+        let mut options = SubscriptionOptions::with_qos(self.qos(world.plan.qos_max));
+        if world.plan.features.options {
+            options.no_local = self.rng.chance(20) && !filter.starts_with('$');
+            options.retain_as_published = self.rng.chance(20);
+            options.retain_handling =
+                RetainHandling::from_u8(u8::try_from(self.rng.below(3)).unwrap_or(0)).unwrap_or_default();
+        }
+        options
+    }
+
     fn qos(&mut self, most: u8) -> QoS {
         let number = u8::try_from(self.rng.between(0, u64::from(most))).expect("at most 2");
         QoS::from_u8(number).expect("at most 2")
@@ -327,7 +348,11 @@ impl Workload {
         self.steps_left.push(0);
         let link = world.connect(index);
         let mut bytes = self.clients[index].connect(link, false, None, &mut world.log);
-        bytes.extend(self.clients[index].subscribe("kept/#", QoS::ExactlyOnce, &mut world.log));
+        bytes.extend(self.clients[index].subscribe(
+            "kept/#",
+            SubscriptionOptions::with_qos(QoS::ExactlyOnce),
+            &mut world.log,
+        ));
         world.client_writes(link, &bytes);
         world.plan_at(world.now + NS_PER_MS, Item::Step(index));
         index

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use dunlin_shard::home::shard_of_client;
 use dunlin_shard::mesh::MeshMessage;
 use dunlin_shard::metrics::{Gauges, Metrics};
 use dunlin_shard::{
@@ -288,6 +289,12 @@ impl World {
         for shard in 0..self.shards.len() {
             self.push(shard, Input::Control(make()));
         }
+    }
+
+    /// The operator ends a client's connection; only its home shard is told.
+    pub(crate) fn kick(&mut self, client_id: &str) {
+        let home = shard_of_client(client_id, self.plan.shard_count);
+        self.push(usize::from(home.0), Input::Control(Control::Kick { client_id: client_id.into() }));
     }
 
     /// Asks all shards for their numbers; the answers come to `snapshots`.
