@@ -17,6 +17,13 @@ pub enum Control {
         /// Whose. Must be sent to the client's home shard (`home::shard_of_client`).
         client_id: Box<str>,
     },
+    /// Rights have changed: the authorizer is asked again for the subscriptions of connected clients, in bounded steps.
+    /// Those that it refuses are removed; sessions without a connection are asked for when they are resumed. Rights to
+    /// publish need no such word: they are asked for with each message.
+    Reauthorize {
+        /// Whose rights; must be sent to the client's home shard. `None`: everybody's, sent to all shards.
+        client_id: Option<Box<str>>,
+    },
     /// Publishes a message of the broker's own (`$SYS`, API). Sent to one shard only.
     Publish(Message),
     /// Asks for counters and gauges; answered with [`Answered::Snapshot`].

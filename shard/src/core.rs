@@ -14,7 +14,7 @@ use crate::hooks::{HookOutcome, Hooks, SessionEvent};
 use crate::ids::{ConnId, ShardId, Token};
 use crate::limits::DUE_COUNT_PER_TIMER;
 use crate::metrics::{Counter, Gauges, Metrics};
-use crate::publish::Routing;
+use crate::publish::{Reviews, Routing};
 use crate::random::Random;
 use crate::session::Sessions;
 use crate::session::will::DueWill;
@@ -67,6 +67,8 @@ pub struct ShardCore {
     /// Connections whose CONNECT was accepted.
     pub(crate) live_count: u64,
     pub(crate) stopping: Option<Stopping>,
+    /// Subscriptions that the authorizer is asked for again.
+    pub(crate) reviews: Reviews,
 }
 
 /// Whom the late answer of a hook is for.
@@ -78,6 +80,10 @@ pub(crate) enum Asker {
     Will(Box<DueWill>),
     /// A packet of a connected client; kept by `publish`.
     Packet(ConnId),
+    /// The review of a client's subscriptions; kept by `publish`.
+    Review(ConnId),
+    /// Retained messages that a client is getting; kept by `publish`.
+    Replay(ConnId),
 }
 
 impl ShardCore {
@@ -111,6 +117,7 @@ impl ShardCore {
             held_bytes: 0,
             live_count: 0,
             stopping: None,
+            reviews: Reviews::default(),
         }
     }
 
@@ -212,6 +219,7 @@ impl ShardCore {
                 self.on_traffic_due(index, actions);
             }
             Due::Stop => self.on_stop_due(actions),
+            Due::Review => self.on_reviews_due(actions),
         }
     }
 
@@ -231,6 +239,12 @@ impl ShardCore {
             (Asker::Packet(conn), HookOutcome::Access(allowed)) => {
                 self.on_hook_access(conn, token, allowed, actions);
             }
+            (Asker::Review(conn), HookOutcome::Access(allowed)) => {
+                self.on_review_decided(conn, token, allowed, actions);
+            }
+            (Asker::Replay(conn), HookOutcome::Access(allowed)) => {
+                self.on_replay_decided(conn, token, allowed, actions);
+            }
             (Asker::Packet(conn), HookOutcome::Publish(verdict)) => {
                 self.on_hook_publish(conn, token, verdict, actions)
             }
@@ -249,6 +263,7 @@ impl ShardCore {
                 self.configs.replace(config);
             }
             Control::Kick { client_id } => self.kick(&client_id, actions),
+            Control::Reauthorize { client_id } => self.reauthorize(client_id.as_deref(), actions),
             Control::Publish(message) => self.publish_internal(&message, actions),
             Control::Snapshot { token } => {
                 let answer = Answered::Snapshot { metrics: self.metrics.clone(), gauges: self.gauges() };

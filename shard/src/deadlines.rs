@@ -14,6 +14,8 @@ pub(crate) enum Due {
     Traffic(u32),
     /// The next step of stopping.
     Stop,
+    /// The next step of asking for subscriptions again.
+    Review,
 }
 
 /// Names one armed deadline, to take it back.
@@ -59,6 +61,7 @@ impl Due {
             Self::Session(index) => TimerKey::new(1, index),
             Self::Traffic(index) => TimerKey::new(2, index),
             Self::Stop => TimerKey::new(3, 0),
+            Self::Review => TimerKey::new(4, 0),
         }
     }
 
@@ -68,6 +71,7 @@ impl Due {
             1 => Some(Self::Session(key.index())),
             2 => Some(Self::Traffic(key.index())),
             3 => Some(Self::Stop),
+            4 => Some(Self::Review),
             _ => None,
         }
     }
@@ -79,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_is_armed_comes_back() {
-        let all = [Due::Connection(7), Due::Session(0), Due::Traffic((1 << 28) - 1), Due::Stop];
+        let all = [Due::Connection(7), Due::Session(0), Due::Traffic((1 << 28) - 1), Due::Stop, Due::Review];
         let mut deadlines = Deadlines::new();
         for due in all {
             deadlines.arm(Mono(1), due);

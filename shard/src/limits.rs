@@ -42,6 +42,10 @@ pub const STOP_WILL_LINGER_MS: u64 = 100;
 /// when many deadlines fall together.
 pub const DUE_COUNT_PER_TIMER: usize = 4_096;
 
+/// Subscriptions asked for again, or sessions looked at for any, in one step after rights have changed: about a
+/// millisecond with an authorizer that answers at once. Steps are a tick of the timing wheel apart.
+pub const REVIEW_STEP_COUNT: u32 = 4_096;
+
 /// Draws of a client id until one has its home on this shard: the chance to fail with n shards is below e⁻⁶⁴ at
 /// 64 × n draws.
 pub const CLIENT_ID_DRAWS_PER_SHARD: u32 = 64;

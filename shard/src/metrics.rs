@@ -117,6 +117,7 @@ counters! {
     ClientSubscribe = "client.subscribe",
     ClientUnsubscribe = "client.unsubscribe",
     ClientPing = "client.ping",
+    SubscriptionsRevoked = "subscriptions.revoked",
     SessionCreated = "session.created",
     SessionResumed = "session.resumed",
     SessionTakenover = "session.takenover",

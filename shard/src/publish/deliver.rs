@@ -5,7 +5,7 @@ use dunlin_wire::types::{PacketId, QoS, Version};
 
 use super::delivery::{Delivery, Terms};
 use super::publication::{Publication, TooLarge, Transfer};
-use super::queue_limits;
+use super::{Queued, queue_limits};
 use crate::action::Actions;
 use crate::config::Mqtt;
 use crate::connection::{AliasesOut, OutTopic};
@@ -108,7 +108,7 @@ impl ShardCore {
             return;
         }
         let link = entry.link;
-        let is_clear = link.unsent_bytes <= rules.unsent_bytes_high;
+        let is_clear = link.unsent_bytes <= rules.unsent_bytes_high && !link.is_withheld;
         if let Some(conn) = link.conn()
             && is_clear
         {
@@ -265,10 +265,12 @@ impl ShardCore {
         let Some(entry) = self.sessions.at_mut(session) else { return };
         let metrics = &mut self.metrics;
         let windows = entry.traffic.windows_mut();
+        let before = Queued::of(&windows.queue);
         windows.queue.push(waiting, priority, &rules.queue, |reason, _| {
             metrics.count(Counter::DeliveryDropped);
             metrics.count(drop_counter(reason));
         });
+        self.routing.queued.change(before, Queued::of(&windows.queue));
     }
 
     /// Sends what waits for a session while its window and its socket have room, then goes on with retained messages.
@@ -292,7 +294,7 @@ impl ShardCore {
         let link = entry.link;
         let conn = link.conn()?;
         let windows = entry.traffic.windows.as_mut()?;
-        if link.unsent_bytes > rules.unsent_bytes_high || windows.queue.is_empty() {
+        if link.is_withheld || link.unsent_bytes > rules.unsent_bytes_high || windows.queue.is_empty() {
             return None;
         }
         let has_room = windows.outgoing.has_room(rules.window(&link));
@@ -301,12 +303,14 @@ impl ShardCore {
             metrics.count(Counter::DeliveryDropped);
             metrics.count(drop_counter(reason));
         };
+        let before = Queued::of(&windows.queue);
         // [MQTT5-3.3.2-5]: what expired on the way out of the queue is dropped.
         let waiting = if has_room {
             windows.queue.pop(self.now.wall, &mut dropped)
         } else {
             windows.queue.pop_qos0(self.now.wall, &mut dropped)
         };
+        self.routing.queued.change(before, Queued::of(&windows.queue));
         Some((Receiver { session, conn, link }, waiting?.message))
     }
 
@@ -317,7 +321,10 @@ impl ShardCore {
         loop {
             let Some(entry) = self.sessions.at_mut(session) else { return };
             let link = entry.link;
-            let (Some(conn), Some(windows)) = (link.conn(), entry.traffic.windows.as_mut()) else { return };
+            if link.is_withheld {
+                return;
+            }
+            let (Some(conn), Some(windows)) = (link.conn(), entry.traffic.windows.as_mut()) else { break };
             let again = match windows.outgoing.next_resend(rules.window(&link)) {
                 None => break,
                 Some(Resend::Publish { id, message, .. }) => (id, Some(message.clone())),

@@ -28,6 +28,7 @@ mod publication;
 mod remote;
 mod replay;
 mod resume;
+mod review;
 mod route;
 mod shared;
 mod special;
@@ -39,6 +40,8 @@ use self::ingress::PendingPublish;
 use self::matches::Matches;
 use self::remote::{Question, Waiter};
 use self::replay::Replay;
+use self::review::Review;
+pub(crate) use self::review::Reviews;
 use self::special::{Claims, Specials};
 use self::subscribe::Subscribing;
 use crate::session::subscriptions::Subscriptions;
@@ -71,9 +74,31 @@ pub(crate) struct Routing {
     key: HashKey,
     /// Which topics go before others in queues.
     priorities: Priorities,
+    /// What waits in all queues.
+    queued: Queued,
     packet_scratch: PacketScratch,
     matches: Matches,
     wanted: ShardSet,
+}
+
+/// Sizes of all queues together, kept up with each change of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Queued {
+    count: u64,
+    bytes: u64,
+}
+
+impl Queued {
+    /// The size of one queue.
+    fn of(queue: &Queue<Delivery>) -> Self {
+        Self { count: u64::from(queue.len()), bytes: queue.bytes() }
+    }
+
+    /// A queue that had this size `before` has this size `now`.
+    const fn change(&mut self, before: Self, now: Self) {
+        self.count = self.count + now.count - before.count;
+        self.bytes = self.bytes + now.bytes - before.bytes;
+    }
 }
 
 /// Memory that is used again for each PUBLISH, so that passing one on allocates nothing.
@@ -102,6 +127,7 @@ impl Routing {
             subscribing: Questions::new(),
             key: HashKey::new(seed),
             priorities: priorities(&setup.config.mqtt),
+            queued: Queued::default(),
             packet_scratch: PacketScratch::default(),
             matches: Matches::default(),
             wanted: ShardSet::new(),
@@ -120,6 +146,8 @@ impl Routing {
             topics: count(self.index.filter_count()),
             retained: count(self.retained.len()),
             retained_bytes: self.retained.bytes(),
+            queued: self.queued.count,
+            queued_bytes: self.queued.bytes,
             ..Gauges::default()
         }
     }
@@ -180,7 +208,7 @@ impl Windows {
     }
 }
 
-/// What a connection keeps for its messages: 32 B. Only while there is any.
+/// What a connection keeps for its messages: 40 B. Only while there is any.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     /// Topic aliases, both ways.
@@ -191,12 +219,18 @@ pub(crate) struct Flow {
     publish: Option<Box<PendingPublish>>,
     /// A SUBSCRIBE that waits for a hook or a claim.
     subscribe: Option<Box<Subscribing>>,
+    /// Subscriptions that the authorizer is asked for again.
+    review: Option<Box<Review>>,
 }
 
 impl Flow {
     /// Whether nothing is kept.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.aliases.is_none() && self.replay.is_none() && self.publish.is_none() && self.subscribe.is_none()
+        self.aliases.is_none()
+            && self.replay.is_none()
+            && self.publish.is_none()
+            && self.subscribe.is_none()
+            && self.review.is_none()
     }
 }
 

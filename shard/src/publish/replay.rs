@@ -4,6 +4,10 @@
 //! A literal filter asks the home of its topic, a wildcard one shard after the other. A retained message that was published
 //! while its topic is being looked up reaches the client as a live message; the lookup then leaves that topic out, unless
 //! what it found is newer.
+//!
+//! An authorizer was asked for the subscription with its SUBSCRIBE. What is handed out with a later event is handed out only
+//! after it has said yes once more; a subscription that it refuses then ends. Who published a retained message was asked for
+//! when it was published: removing such messages is the operator's, by an empty one.
 
 use std::collections::VecDeque;
 
@@ -13,13 +17,14 @@ use dunlin_wire::types::QoS;
 use super::delivery::Terms;
 use super::publication::Publication;
 use super::remote::Question;
+use super::subscribe::{Asked, authorization_counter};
 use crate::action::{Action, Actions};
-use crate::core::ShardCore;
+use crate::core::{Asker, ShardCore};
 use crate::home;
-use crate::ids::{ConnId, ShardId, Token};
+use crate::ids::{ConnId, SessionId, ShardId, Token};
 use crate::mesh::{MeshMessage, RETAINED_PAGE_BYTES_MAX, RETAINED_PAGE_COUNT_MAX, RetainedAsk, RetainedPage};
 use crate::message::{Message, MessageView};
-use crate::time::WallMs;
+use crate::time::{Mono, WallMs};
 use crate::topics::{Page, RetainedCursor, Target};
 
 /// Retained messages that a connection is getting. Boxed; exists only meanwhile.
@@ -31,6 +36,8 @@ pub(super) struct Replay {
     page: VecDeque<Message>,
     /// The page that was asked of another shard.
     asked: Option<Token>,
+    /// The question to the authorizer about the job at work.
+    asked_right: Option<Token>,
     /// Topics whose retained message came live meanwhile, by hash, with the time.
     live: Vec<(u64, WallMs)>,
 }
@@ -47,13 +54,15 @@ pub(super) struct ReplayJob {
     next_shard: u16,
     /// The shard that `cursor` is for.
     shard: ShardId,
+    /// The event with which the authorizer has allowed it, by its time.
+    allowed_at: Mono,
 }
 
 impl ReplayJob {
     /// What matches `filter`, for a subscription with this QoS and identifier.
-    pub(super) fn new(filter: &str, qos: QoS, subscription_id: u32) -> Self {
-        let filter = filter.into();
-        Self { filter, qos, subscription_id, cursor: None, next_shard: 0, shard: ShardId(0) }
+    pub(super) fn new(filter: &str, qos: QoS, subscription_id: u32, allowed_at: Mono) -> Self {
+        let (filter, shard) = (filter.into(), ShardId(0));
+        Self { filter, qos, subscription_id, cursor: None, next_shard: 0, shard, allowed_at }
     }
 
     /// Moves to the next shard that may have something; `false` when all were asked.
@@ -100,7 +109,10 @@ impl ShardCore {
             return;
         }
         let mut sent_count = 0;
-        while self.has_room_for_retained(session) && sent_count < RETAINED_PAGE_COUNT_MAX {
+        while self.has_room_for_retained(session)
+            && sent_count < RETAINED_PAGE_COUNT_MAX
+            && self.may_replay(conn, actions)
+        {
             let key = self.routing.key;
             let Some(replay) = self.replay_of(conn) else { return };
             if let Some(message) = replay.page.pop_front() {
@@ -120,6 +132,76 @@ impl ShardCore {
                 return;
             }
         }
+    }
+
+    /// Whether the job at hand may go on now, its right asked for again if that was with an earlier event. Refused ones are
+    /// ended on the way. One branch without an authorizer.
+    fn may_replay(&mut self, conn: ConnId, actions: &mut Actions) -> bool {
+        if self.hooks.authorizer.is_none() {
+            return true;
+        }
+        let now = self.now.mono;
+        let Some(session) = self.connections.get(conn).and_then(|of| self.sessions.id_at(of.session)) else {
+            return false;
+        };
+        loop {
+            let Some(replay) = self.replay_of(conn) else { return false };
+            if replay.asked_right.is_some() {
+                return false;
+            }
+            let Some(job) = replay.jobs.front().filter(|job| job.allowed_at != now) else { return true };
+            let (filter, qos) = (job.filter.clone(), job.qos);
+            match self.ask_to_subscribe(conn, session, &filter, qos, Asker::Replay(conn)) {
+                Asked::Decided(true) => self.allow_replay(conn),
+                Asked::Decided(false) => self.refuse_replay(session, &filter, actions),
+                Asked::Later(token) => {
+                    if let Some(replay) = self.replay_of(conn) {
+                        replay.asked_right = Some(token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The authorizer has decided late about retained messages.
+    pub(crate) fn on_replay_decided(
+        &mut self,
+        conn: ConnId,
+        token: Token,
+        allowed: bool,
+        actions: &mut Actions,
+    ) {
+        self.metrics.count(authorization_counter(allowed));
+        let Some(replay) = self.replay_of(conn) else { return };
+        if replay.asked_right.take_if(|asked| *asked == token).is_none() {
+            return;
+        }
+        let filter = replay.jobs.front().map(|job| job.filter.clone());
+        let Some(session) = self.connections.get(conn).and_then(|of| self.sessions.id_at(of.session)) else {
+            return;
+        };
+        match filter {
+            Some(filter) if !allowed => self.refuse_replay(session, &filter, actions),
+            _ => self.allow_replay(conn),
+        }
+        self.continue_replay(session.index, actions);
+    }
+
+    fn allow_replay(&mut self, conn: ConnId) {
+        let now = self.now.mono;
+        if let Some(job) = self.replay_of(conn).and_then(|replay| replay.jobs.front_mut()) {
+            job.allowed_at = now;
+        }
+    }
+
+    /// Ends a subscription whose retained messages its client may not have any more, and with it the job.
+    fn refuse_replay(&mut self, session: SessionId, filter: &str, actions: &mut Actions) {
+        let exclusive = format!("$exclusive/{filter}");
+        let is_exclusive = self.routing.specials.get(session.index, &exclusive).is_some();
+        self.revoke(session, if is_exclusive { &exclusive } else { filter }, actions);
+        self.announce(actions);
+        // Also if the subscription had gone already.
+        self.cancel_replay(session.index, filter);
     }
 
     /// The next page of the job at hand, from this shard's store or another's; `false` when there is nothing to do now.
@@ -243,6 +325,7 @@ impl ShardCore {
             // An answer that is on its way finds that nobody waits for it.
             replay.page.clear();
             replay.asked = None;
+            replay.asked_right = None;
         }
         replay.jobs.retain(|job| *job.filter != *filter);
     }
@@ -258,7 +341,9 @@ impl ShardCore {
     fn has_room_for_retained(&self, session: u32) -> bool {
         let Some(entry) = self.sessions.at(session) else { return false };
         let is_clear = entry.link.unsent_bytes <= self.configs.current().outbound_bytes_high;
-        is_clear && entry.traffic.windows.as_ref().is_none_or(|windows| windows.queue.is_empty())
+        !entry.link.is_withheld
+            && is_clear
+            && entry.traffic.windows.as_ref().is_none_or(|windows| windows.queue.is_empty())
     }
 
     fn replay_of(&mut self, conn: ConnId) -> Option<&mut Replay> {

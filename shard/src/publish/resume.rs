@@ -2,6 +2,7 @@
 
 use dunlin_wire::types::{PacketId, QoS};
 
+use super::Queued;
 use super::deliver::Receiver;
 use super::delivery::Delivery;
 use super::special::Special;
@@ -43,7 +44,9 @@ impl ShardCore {
             self.arm_retry(session.index);
         }
         self.tell_presence(session, true, actions);
-        self.resend(session.index, actions);
+        if !self.review_resumed(session, actions) {
+            self.resend(session.index, actions);
+        }
     }
 
     /// The connection of a session is gone; the session may live on. Its link is already empty.
@@ -110,9 +113,10 @@ impl ShardCore {
     }
 
     /// Takes all out of a session's queue, in order.
-    fn take_queue(&mut self, session: SessionId) -> Vec<Delivery> {
+    pub(super) fn take_queue(&mut self, session: SessionId) -> Vec<Delivery> {
         let Some(entry) = self.sessions.get_mut(session) else { return Vec::new() };
         let Some(windows) = &mut entry.traffic.windows else { return Vec::new() };
+        self.routing.queued.change(Queued::of(&windows.queue), Queued::default());
         windows.queue.drain().map(|(_, waiting)| waiting.message).collect()
     }
 
@@ -174,7 +178,7 @@ impl ShardCore {
         if windows.outgoing.is_empty() || !link.retries() {
             return;
         }
-        if !windows.acknowledged {
+        if !windows.acknowledged && !link.is_withheld {
             let again: Vec<(PacketId, Option<Delivery>)> = windows
                 .outgoing
                 .iter()
@@ -205,7 +209,7 @@ impl ShardCore {
     ) {
         match special {
             Special::Shared { .. } => self.leave_group(session, written, actions),
-            Special::Exclusive => self.release_claim(session, written, actions),
+            Special::Exclusive { .. } => self.release_claim(session, written, actions),
         }
     }
 }

@@ -32,7 +32,7 @@ impl ShardCore {
         actions: &mut Actions,
     ) -> Option<Token> {
         let key = group_key(self.routing.key, group, filter);
-        self.routing.specials.insert(session.index, written, Special::Shared { key });
+        self.routing.specials.insert(session.index, written, Special::Shared { key, qos: options.qos });
         let home = self.group_home(key);
         if home == self.shard {
             let member = Member { id: self.member(session), options, subscription_id };
@@ -114,8 +114,8 @@ impl ShardCore {
             .specials
             .of(session.index)
             .filter_map(|(written, special)| match special {
-                Special::Shared { key } => Some((written.into(), *key)),
-                Special::Exclusive => None,
+                Special::Shared { key, .. } => Some((written.into(), *key)),
+                Special::Exclusive { .. } => None,
             })
             .collect();
         for (written, key) in shared {
@@ -280,6 +280,14 @@ impl ShardCore {
         };
         let mut publication = Publication::of_message(message, self.now.wall);
         self.deliver_to_group(id, &mut publication, member.shard, &[member], actions);
+    }
+
+    /// The group that a subscription as it was written is a membership of.
+    pub(super) fn group_of(&self, written: &str) -> Option<GroupKey> {
+        match FilterKind::parse(written) {
+            Ok(FilterKind::Shared { group, filter }) => Some(group_key(self.routing.key, group, filter)),
+            Ok(FilterKind::Plain | FilterKind::Exclusive { .. }) | Err(_) => None,
+        }
     }
 
     /// The home of a group: as predictable as its key, which is seeded.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use dunlin_wire::types::QoS;
+
 use crate::mesh::GroupKey;
 use crate::topics::MemberId;
 
@@ -12,9 +14,14 @@ pub(crate) enum Special {
     Shared {
         /// Names the group.
         key: GroupKey,
+        /// Granted.
+        qos: QoS,
     },
     /// The topic is this session's; it also stands in the topic index as a plain filter.
-    Exclusive,
+    Exclusive {
+        /// Granted.
+        qos: QoS,
+    },
 }
 
 impl Special {
@@ -124,6 +131,8 @@ mod tests {
     use super::*;
     use crate::ids::{SessionId, ShardId};
 
+    const EXCLUSIVE: Special = Special::Exclusive { qos: QoS::AtMostOnce };
+
     fn member(shard: u16, index: u32) -> MemberId {
         MemberId { shard: ShardId(shard), session: SessionId { index, generation: 0 } }
     }
@@ -143,17 +152,17 @@ mod tests {
     #[test]
     fn specials_are_found_by_text_and_leave_with_their_session() {
         let mut specials = Specials::default();
-        assert_eq!(specials.insert(1, "$exclusive/t", Special::Exclusive), None);
-        assert_eq!(specials.insert(1, "$exclusive/t", Special::Exclusive), Some(Special::Exclusive));
-        specials.insert(1, "$exclusive/a", Special::Exclusive);
-        specials.insert(2, "$exclusive/u", Special::Exclusive);
+        assert_eq!(specials.insert(1, "$exclusive/t", EXCLUSIVE), None);
+        assert_eq!(specials.insert(1, "$exclusive/t", EXCLUSIVE), Some(EXCLUSIVE));
+        specials.insert(1, "$exclusive/a", EXCLUSIVE);
+        specials.insert(2, "$exclusive/u", EXCLUSIVE);
         let key = GroupKey(std::num::NonZeroU64::MIN);
-        specials.insert(2, "$share/g/f", Special::Shared { key });
+        specials.insert(2, "$share/g/f", Special::Shared { key, qos: QoS::AtMostOnce });
         assert_eq!((specials.shared_count(), specials.count_of(1), specials.count_of(2)), (1, 2, 2));
         assert_eq!(specials.membership(2, key), Some("$share/g/f"));
         let texts: Vec<String> = specials.remove_all(1).into_keys().map(String::from).collect();
         assert_eq!(texts, ["$exclusive/a", "$exclusive/t"]);
-        assert_eq!(specials.remove(2, "$exclusive/u"), Some(Special::Exclusive));
+        assert_eq!(specials.remove(2, "$exclusive/u"), Some(EXCLUSIVE));
         specials.remove_all(2);
         assert_eq!((specials.shared_count(), specials.by_session.len()), (0, 0));
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use dunlin_wire::packet::{Packet, ReasonCodes, ReasonProperties, SubAck, Subscribe};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::topic::{FilterKind, has_wildcard};
-use dunlin_wire::types::{PacketId, RetainHandling, SubscriptionOptions};
+use dunlin_wire::types::{PacketId, QoS, RetainHandling, SubscriptionOptions};
 
 use super::ingress::SYS_PREFIX;
 use super::remote::{Question, Waiter};
@@ -63,7 +63,7 @@ enum Step {
 }
 
 /// Whether somebody agrees.
-enum Asked {
+pub(super) enum Asked {
     Decided(bool),
     /// The answer comes under this token.
     Later(Token),
@@ -233,7 +233,8 @@ impl ShardCore {
                 self.metrics.count(Counter::SubscribeError);
                 return Step::Done(reason);
             }
-            match self.ask_to_subscribe(work, &wish) {
+            let asker = Asker::Packet(work.conn);
+            match self.ask_to_subscribe(work.conn, work.session, wish.filter, options.qos, asker) {
                 Asked::Decided(true) => {}
                 Asked::Decided(false) => {
                     self.metrics.count(Counter::SubscribeAuthError);
@@ -310,13 +311,21 @@ impl ShardCore {
         }
     }
 
-    fn ask_to_subscribe(&mut self, work: &Subscribing, wish: &Wish<'_>) -> Asked {
+    /// Asks the authorizer whether a client may be subscribed to a filter. One branch without one.
+    pub(super) fn ask_to_subscribe(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        filter: &str,
+        qos: QoS,
+        asker: Asker,
+    ) -> Asked {
         if self.hooks.authorizer.is_none() {
             return Asked::Decided(true);
         }
         let token = self.draw_token();
         let (Some(connection), Some(session), Some(authorizer)) =
-            (self.connections.get(work.conn), self.sessions.get(work.session), &mut self.hooks.authorizer)
+            (self.connections.get(conn), self.sessions.get(session), &mut self.hooks.authorizer)
         else {
             return Asked::Decided(false);
         };
@@ -330,8 +339,8 @@ impl ShardCore {
             client_id: &session.client_id,
             username: session.user_name(),
             peer: connection.peer,
-            access: Access::Subscribe { qos: wish.options.qos },
-            topic: wish.filter,
+            access: Access::Subscribe { qos },
+            topic: filter,
         });
         match answer {
             Answer::Now(allowed) => {
@@ -339,7 +348,7 @@ impl ShardCore {
                 Asked::Decided(allowed)
             }
             Answer::Pending => {
-                self.questions.insert(token, Asker::Packet(work.conn));
+                self.questions.insert(token, asker);
                 Asked::Later(token)
             }
         }
@@ -451,7 +460,7 @@ impl ShardCore {
                     // It stands among the special ones instead.
                     entry.traffic.subscriptions.remove(filter);
                 }
-                self.routing.specials.insert(work.session.index, wish.written, Special::Exclusive);
+                self.routing.specials.insert(work.session.index, wish.written, Special::Exclusive { qos });
             }
         }
         self.metrics.count(Counter::ClientSubscribe);
@@ -484,11 +493,11 @@ impl ShardCore {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained && self.configs.current().retain_available {
-            work.replays.push(ReplayJob::new(filter, options.qos, work.subscription_id));
+            work.replays.push(ReplayJob::new(filter, options.qos, work.subscription_id, self.now.mono));
         }
     }
 }
 
-const fn authorization_counter(allowed: bool) -> Counter {
+pub(super) const fn authorization_counter(allowed: bool) -> Counter {
     if allowed { Counter::AuthorizationAllow } else { Counter::AuthorizationDeny }
 }

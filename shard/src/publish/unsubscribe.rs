@@ -42,7 +42,12 @@ impl ShardCore {
     }
 
     /// Ends one subscription. [MQTT5-3.10.4-1] [MQTT311-3.10.4-1]: compared character by character.
-    fn unsubscribe_one(&mut self, session: SessionId, written: &str, actions: &mut Actions) -> ReasonCode {
+    pub(super) fn unsubscribe_one(
+        &mut self,
+        session: SessionId,
+        written: &str,
+        actions: &mut Actions,
+    ) -> ReasonCode {
         let Ok(kind) = FilterKind::parse(written) else {
             self.metrics.count(Counter::UnsubscribeError);
             return ReasonCode::TopicFilterInvalid;

@@ -18,6 +18,8 @@ pub(crate) struct Link {
     pub(crate) topic_alias_maximum: u16,
     /// What the client speaks.
     pub(crate) version: Version,
+    /// Messages wait in the queue until the authorizer has been asked for the subscriptions again.
+    pub(crate) is_withheld: bool,
 }
 
 impl Link {
@@ -29,6 +31,7 @@ impl Link {
         receive_maximum: u16::MAX,
         topic_alias_maximum: 0,
         version: Version::V311,
+        is_withheld: false,
     };
 
     /// A connection without any limit of the client.

@@ -39,6 +39,7 @@ enum Op {
     Advance { ms: u64 },
     Hook { question: usize, verdict: u8 },
     Kick { who: u8 },
+    Reauthorize { who: Option<u8> },
     Reconfigure { max_packet_size: u32 },
     Stop { shard: u16 },
 }
@@ -64,6 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => prop_oneof![4 => 0..100_u64, 2 => 0..5_000_u64, 1 => 0..200_000_u64].prop_map(|ms| Op::Advance { ms }),
         6 => (0..4_usize, any::<u8>()).prop_map(|(question, verdict)| Op::Hook { question, verdict }),
         1 => (0..5_u8).prop_map(|who| Op::Kick { who }),
+        2 => prop::option::of(0..5_u8).prop_map(|who| Op::Reauthorize { who }),
         1 => (20..3_000_u32).prop_map(|max_packet_size| Op::Reconfigure { max_packet_size }),
         1 => (0..60_u16).prop_map(|shard| Op::Stop { shard }),
     ]
@@ -337,6 +339,12 @@ fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(Shar
                 world.handle(ShardId(shard), Event::Control(Control::Kick { client_id }));
             }
         }
+        Op::Reauthorize { who } => {
+            for shard in 0..3 {
+                let client_id = who.map(|who| IDS[usize::from(who)].into());
+                world.handle(ShardId(shard), Event::Control(Control::Reauthorize { client_id }));
+            }
+        }
         Op::Reconfigure { max_packet_size } => {
             let config = Arc::new(Config { mqtt: settings(*max_packet_size) });
             world.handle(ShardId(0), Event::Control(Control::Reconfigure(config)));
@@ -417,7 +425,12 @@ fn run(ops: &[Op], seed: u64) {
         );
         assert_eq!((core.held_bytes, core.greeting_pool_bytes), (0, 0), "nothing is held for nobody");
         assert_eq!(core.questions.len(), 0, "nobody is asked for an answer");
-        assert_eq!((gauges.subscriptions, gauges.queued), (0, 0), "sessions take their things with them");
+        assert_eq!(
+            (gauges.subscriptions, gauges.queued, gauges.queued_bytes),
+            (0, 0, 0),
+            "sessions take their things with them"
+        );
+        assert!(core.reviews_are_idle());
     }
 }
 

@@ -16,6 +16,7 @@ use crate::testing::{Client, Heard, World, connect};
 mod limits;
 mod qos;
 mod retained;
+mod review;
 mod rights;
 mod several_cores;
 mod shared;
