@@ -138,8 +138,7 @@ impl ShardCore {
     /// Asks on until an answer has to be waited for, the budget is used up, or all is asked.
     fn continue_review(&mut self, conn: ConnId, budget: &mut u32, actions: &mut Actions) {
         let Some(session) = self.session_under_review(conn) else { return };
-        loop {
-            let Some(review) = self.review_of(conn) else { break };
+        while let Some(review) = self.review_of(conn) {
             if review.asked.is_some() {
                 break;
             }

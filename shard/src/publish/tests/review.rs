@@ -1,6 +1,8 @@
 //! Rights at the moment of use: asked for again when a session is resumed, when rights change, and while retained messages
 //! are handed out.
 
+#![expect(clippy::disallowed_types, reason = "a test looks at what its hook saw")]
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
