@@ -96,6 +96,12 @@ pub struct Mqtt {
     pub upgrade_qos: bool,
     /// How long a connection may wait before its CONNECT, milliseconds.
     pub idle_timeout_ms: u64,
+    /// Connections that one address (an IPv6 network of 64 bits) may begin per second, over all shards; `None`: no limit.
+    pub max_conn_rate_per_address: Option<u32>,
+    /// How many of them may come at once.
+    pub max_conn_burst_per_address: u32,
+    /// Connections of one shard whose CONNECT is not accepted yet; beyond, the oldest of them is closed.
+    pub max_greeting_connections: u32,
     /// Receive Maximum announced to 5.0 clients.
     pub receive_maximum: u16,
     /// Retained messages kept in all; `None`: no limit.
@@ -143,6 +149,9 @@ impl Default for Mqtt {
             max_subscriptions: None,
             upgrade_qos: false,
             idle_timeout_ms: 15_000,
+            max_conn_rate_per_address: None,
+            max_conn_burst_per_address: 1_000,
+            max_greeting_connections: 1 << 18,
             receive_maximum: 100,
             max_retained_messages: None,
             max_retained_payload_size: 1 << 20,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::action::{Action, Actions};
 use crate::config::Config;
 use crate::config_epochs::ConfigEpochs;
+use crate::connection::admission::Admission;
 use crate::connection::{Connections, Ending};
 use crate::control::{Answered, Control};
 use crate::deadlines::{Deadlines, Due};
@@ -69,6 +70,8 @@ pub struct ShardCore {
     pub(crate) stopping: Option<Stopping>,
     /// Subscriptions that the authorizer is asked for again.
     pub(crate) reviews: Reviews,
+    /// Who may begin to connect.
+    pub(crate) admission: Admission,
 }
 
 /// Whom the late answer of a hook is for.
@@ -118,6 +121,7 @@ impl ShardCore {
             live_count: 0,
             stopping: None,
             reviews: Reviews::default(),
+            admission: Admission::new(seed),
         }
     }
 

@@ -146,6 +146,8 @@ counters! {
     RefusedSecondConnect = "refused.second_connect",
     RefusedPacketNotTaken = "refused.packet_not_taken",
     RefusedConnectTimeout = "refused.connect_timeout",
+    RefusedConnectRate = "refused.connect_rate",
+    RefusedGreetingCount = "refused.greeting_count",
     RefusedConnectMemory = "refused.connect_memory",
     RefusedUnsupportedVersion = "refused.unsupported_version",
     RefusedClientId = "refused.client_id",

@@ -130,6 +130,27 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "--max-connections"
     ),
     setting!(
+        "server.max_conn_rate_per_address",
+        mqtt.max_conn_rate_per_address,
+        Or("infinity", Whole(1..=1_000_000)),
+        Live,
+        "Connections that one address (for IPv6 a network of 64 bits) may begin per second; more are closed as soon as they are accepted and counted as `refused.connect_rate`. Each shard keeps its part of the budget."
+    ),
+    setting!(
+        "server.max_conn_burst_per_address",
+        mqtt.max_conn_burst_per_address,
+        Whole(1..=10_000_000),
+        Live,
+        "How many of them may come at once."
+    ),
+    setting!(
+        "server.max_greeting_connections",
+        mqtt.max_greeting_connections,
+        Whole(1..=u32::MAX as u64),
+        Live,
+        "Connections of one shard whose CONNECT is not accepted yet; when there are more, the oldest of them is closed and counted as `refused.greeting_count`."
+    ),
+    setting!(
         "node.name",
         node.name,
         Line { bytes_max: 255, refused: &['/', '+', '#'], may_be_empty: false },

@@ -13,6 +13,7 @@ use crate::ids::{ConnId, ListenerId};
 use crate::peer::Peer;
 use crate::time::Mono;
 
+pub(crate) mod admission;
 pub mod alias;
 pub(crate) mod authentication;
 mod decode;

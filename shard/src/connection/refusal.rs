@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     ConnectTimeout,
     /// The shard holds too many bytes for clients that are not authenticated yet.
     ConnectMemory,
+    /// Too many connections have not been accepted yet, and this is the oldest of them.
+    GreetingCount,
     /// More bytes arrived for a connection on hold than it may hold.
     HeldBytes,
     /// The client id is not allowed, or none was given where one is needed.
@@ -58,7 +60,7 @@ impl Refusal {
                 ReasonCode::ProtocolError
             }
             Self::ConnectTimeout => ReasonCode::MaximumConnectTime,
-            Self::ConnectMemory => ReasonCode::ServerBusy,
+            Self::ConnectMemory | Self::GreetingCount => ReasonCode::ServerBusy,
             Self::HeldBytes => ReasonCode::QuotaExceeded,
             // [MQTT5-3.1.3-8] [MQTT311-3.1.3-9]
             Self::ClientId => ReasonCode::ClientIdentifierNotValid,
@@ -81,6 +83,7 @@ impl Refusal {
             Self::NotTaken(_) => "packet not taken in this state",
             Self::ConnectTimeout => "no CONNECT in time",
             Self::ConnectMemory => "too many clients connect at once",
+            Self::GreetingCount => "too many clients have not connected yet",
             Self::HeldBytes => "too many bytes while packets wait",
             Self::ClientId => "client identifier not allowed",
             Self::Will(_) => "the Will is not allowed here",
@@ -108,6 +111,7 @@ impl Refusal {
             Self::NotTaken(_) => Counter::RefusedPacketNotTaken,
             Self::ConnectTimeout => Counter::RefusedConnectTimeout,
             Self::ConnectMemory => Counter::RefusedConnectMemory,
+            Self::GreetingCount => Counter::RefusedGreetingCount,
             Self::HeldBytes => Counter::RefusedHeldBytes,
             Self::ClientId => Counter::RefusedClientId,
             Self::Will(_) => Counter::RefusedWill,
@@ -127,7 +131,7 @@ impl Refusal {
     const fn is_silent(self) -> bool {
         match self {
             // It does not speak MQTT, or says nothing: any answer would be a guess.
-            Self::NotConnect | Self::ConnectTimeout | Self::AnswerTooLarge => true,
+            Self::NotConnect | Self::ConnectTimeout | Self::GreetingCount | Self::AnswerTooLarge => true,
             Self::Malformed(_)
             | Self::SecondConnect
             | Self::NotTaken(_)
@@ -199,6 +203,7 @@ impl Farewell {
                 | Refusal::SecondConnect
                 | Refusal::NotTaken(_)
                 | Refusal::ConnectTimeout
+                | Refusal::GreetingCount
                 | Refusal::AnswerTooLarge
                 | Refusal::SessionExpiry
                 | Refusal::KeepAlive
@@ -233,6 +238,7 @@ mod tests {
             Refusal::NotTaken(PacketType::SubAck),
             Refusal::ConnectTimeout,
             Refusal::ConnectMemory,
+            Refusal::GreetingCount,
             Refusal::HeldBytes,
             Refusal::ClientId,
             Refusal::Will(ReasonCode::QoSNotSupported),

@@ -23,6 +23,10 @@ impl ShardCore {
         actions: &mut Actions,
     ) {
         self.metrics.count(Counter::ConnectionsOpened);
+        if !self.has_budget(peer) {
+            actions.list.push(Action::Close { conn, flush: false });
+            return;
+        }
         self.begin_connection(conn, peer, listener, self.now.mono, actions);
     }
 
@@ -57,6 +61,7 @@ impl ShardCore {
             return;
         }
         self.arm_connection(conn, opened_at.plus_ms(self.configs.current().idle_timeout_ms));
+        self.note_greeting(conn, actions);
     }
 
     /// The peer or the network ended a connection.
