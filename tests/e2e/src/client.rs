@@ -193,7 +193,8 @@ impl Client {
         self.subscribe_with(filter, SubscriptionOptions::with_qos(qos), None)
     }
 
-    /// Subscribes to one filter with options and an identifier, and returns the code of SUBACK.
+    /// Subscribes to one filter with options and an identifier, and returns the code of SUBACK. Messages that come before it,
+    /// as the standard allows (§MQTT5 3.8.4), stay to be read.
     pub fn subscribe_with(
         &mut self,
         filter: &str,
@@ -210,7 +211,7 @@ impl Client {
             },
             subscriptions: Subscriptions::from_slice(&subscriptions),
         }));
-        let answer = self.expect(PacketType::SubAck);
+        let answer = self.answer(PacketType::SubAck);
         assert_eq!(answer.suback().packet_id, packet_id);
         *answer.granted().first().expect("a code")
     }
@@ -293,8 +294,27 @@ impl Client {
             }
             before.extend_from_slice(received.bytes());
         }
-        before.append(&mut self.buffer);
-        self.buffer = before;
+        self.put_back(before);
+    }
+
+    /// The next packet of this kind; a PUBLISH before it stays to be read.
+    fn answer(&mut self, kind: PacketType) -> Received {
+        let mut before = Vec::new();
+        let answer = loop {
+            let received = self.next(kind.name());
+            if received.kind() != PacketType::Publish {
+                break received;
+            }
+            before.extend_from_slice(received.bytes());
+        };
+        self.put_back(before);
+        assert_eq!(answer.kind(), kind, "{:?}", answer.packet());
+        answer
+    }
+
+    fn put_back(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.buffer);
+        self.buffer = bytes;
     }
 
     /// The next PUBLISH if one has come by now, acknowledged to the end of its QoS.
