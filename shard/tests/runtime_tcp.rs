@@ -9,11 +9,11 @@ use std::io::Read as _;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_shard::ListenerId;
 use dunlin_shard::runtime::{Listener, Park};
-use stand::{Client, Stand, big_byte, order};
+use stand::{Client, PATIENCE, Stand, big_byte, order};
 
 fn noise(length: usize, seed: usize) -> Vec<u8> {
     (0..length)
@@ -178,13 +178,41 @@ fn busy_connections_are_armed_and_quiet_ones_are_parked() {
     for _ in 0..10 {
         client.echo(b"busy");
     }
-    assert_eq!(stand.total(|m| m.receive_promoted), 1);
-    stand.wait_for("parked", |stand| stand.total(|m| m.receive_parked) == 1);
-    client.echo(b"once more");
-    for _ in 0..10 {
-        client.echo(&noise(9_000, 1));
+    assert_eq!(stand.total(|m| m.receive_promoted), 0, "a new connection counts as busy");
+    for round in 1..=2 {
+        stand.wait_for("parked", |stand| stand.total(|m| m.receive_parked) == round);
+        client.echo(b"once more");
+        for _ in 0..10 {
+            client.echo(&noise(9_000, 1));
+        }
+        assert_eq!(stand.total(|m| m.receive_promoted), round);
     }
-    assert_eq!(stand.total(|m| m.receive_promoted), 2);
+}
+
+#[test]
+fn more_connections_than_one_look_takes_are_all_parked() {
+    let stand = Stand::new(1, |config| config.quiet_ms = 80);
+    let mut clients: Vec<_> = (0..300).map(|_| stand.connect()).collect();
+    stand.wait_for("parked", |stand| stand.total(|m| m.receive_parked) >= 300);
+    for client in &mut clients {
+        client.echo(b"still there");
+    }
+}
+
+#[test]
+fn acknowledgements_are_delayed_for_a_connection_that_sends_often_and_now_and_then_only() {
+    let stand = Stand::new(1, |config| config.quiet_ms = 100);
+    let mut client = stand.connect();
+    let start = Instant::now();
+    let mut delays = 0;
+    while start.elapsed() < Duration::from_millis(1_600) || (delays == 0 && start.elapsed() < PATIENCE) {
+        for _ in 0..100 {
+            client.echo(b"often");
+        }
+        delays = stand.total(|m| m.acks_delayed);
+    }
+    let periods = start.elapsed().as_millis() / 100 + 1;
+    assert!((1..=u64::from(periods.ilog2()) + 2).contains(&delays), "{delays} in {periods} periods");
 }
 
 #[test]

@@ -31,8 +31,12 @@ pub(super) struct Conn {
     pub(super) active: bool,
     /// The period of `wakes`.
     pub(super) epoch: u8,
-    /// Polls that found data in this period.
+    /// Times that data came in this period, as far as it counts.
     pub(super) wakes: u8,
+    /// The stream's end has been read: there is no input to discard.
+    pub(super) ended: bool,
+    /// Times that its TCP acknowledgements were delayed.
+    pub(super) ack_delays: u8,
     /// What few connections need.
     pub(super) rare: Option<Box<Rare>>,
 }

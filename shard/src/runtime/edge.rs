@@ -49,9 +49,13 @@ pub(super) struct Edge {
     /// Busy connections, to be looked at for silence.
     pub(super) busy: VecDeque<ConnId>,
     pub(super) swept_at: Mono,
+    /// Busy connections that the present look at them has still to see.
+    pub(super) sweep_left: usize,
     pub(super) flushing: VecDeque<FlushDeadline>,
     pub(super) metrics: EdgeMetrics,
     pub(super) now: Mono,
+    /// The current period of silence, modulo 256.
+    pub(super) epoch: u8,
     pub(super) stopping: bool,
     /// The core has ended all its connections.
     pub(super) stopped: bool,
@@ -102,9 +106,11 @@ impl Edge {
             config: parts.config,
             busy: VecDeque::new(),
             swept_at: Mono(0),
+            sweep_left: 0,
             flushing: VecDeque::new(),
             metrics: EdgeMetrics::default(),
             now: Mono(0),
+            epoch: 0,
             stopping: false,
             stopped: false,
         };
@@ -208,13 +214,21 @@ impl Edge {
         if let Some(index) = state.output.checked_sub(1) {
             self.outputs.take_back(index as usize);
         }
-        ring.discard_input(slot, conn.generation);
+        if !state.ended {
+            ring.discard_input(slot, conn.generation);
+        }
         ring.close(slot, conn.generation);
         self.conns.free(conn);
         self.slot_freed(ring_index);
         self.open_count.fetch_sub(1, Ordering::Relaxed);
         self.metrics.connections -= 1;
         self.metrics.closed += 1;
+    }
+
+    /// The time of the tick.
+    pub(super) fn set_now(&mut self, now: Mono) {
+        self.now = now;
+        self.epoch = (now.0 / self.quiet_ns()).to_le_bytes()[0];
     }
 
     /// A slot of a ring is free again.

@@ -135,7 +135,7 @@ impl<C: Core> Shard<C> {
             Kind::HandoffOut => edge.handed_over(completion),
             Kind::HandoffIn => handoff::socket_came(edge, core, actions, *now, completion),
             // Sends are looked at when they are submitted; a cancel or close that fails found nothing to do.
-            Kind::Send | Kind::Cancel | Kind::Close | Kind::Doorbell => {}
+            Kind::Send | Kind::Cancel | Kind::Close | Kind::Doorbell | Kind::Tune => {}
         }
     }
 
@@ -246,7 +246,7 @@ impl<C: Core> Shard<C> {
 
     fn read_clock(&mut self) {
         self.now = self.clock.now();
-        self.edge.now = self.now.mono;
+        self.edge.set_now(self.now.mono);
     }
 
     /// Whether the next tick has something to do that nobody would wake the shard for.

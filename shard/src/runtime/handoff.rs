@@ -224,7 +224,7 @@ fn arrive<C: Core>(
         return;
     }
     if edge.conns.of(conn).is_some_and(|state| state.life == Life::Open && !state.paused) {
-        edge.want(conn, Reader::Poll);
+        edge.watch_busy(conn);
     }
 }
 

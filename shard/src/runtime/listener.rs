@@ -159,7 +159,11 @@ impl Edge {
             return;
         }
         self.rings[ring].ask_name(slot, conn.generation, ipv6);
-        self.want(conn, Reader::Once);
+        if self.lanes.shard_count() == 1 {
+            self.watch_busy(conn);
+        } else {
+            self.want(conn, Reader::Once);
+        }
     }
 
     /// No accepting for a while.

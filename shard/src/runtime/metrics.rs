@@ -39,6 +39,8 @@ pub struct EdgeMetrics {
     pub receive_promoted: u64,
     /// Connections moved from an armed receive to poll because they became quiet.
     pub receive_parked: u64,
+    /// Times that TCP was told to acknowledge every second segment of a connection instead of each.
+    pub acks_delayed: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes that sockets took.

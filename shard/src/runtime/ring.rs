@@ -231,6 +231,22 @@ impl Ring {
         self.push(&opcode::PollAdd::new(Fixed(slot), events).multi(true).build().user_data(tag.pack()));
     }
 
+    /// Lets TCP acknowledge every second segment of a slot's stream instead of each: see [`super::tcp`]. Completes only if
+    /// the kernel knows no such command, and then nothing has changed.
+    pub(super) fn delay_acks(&mut self, slot: u32, generation: u32) {
+        let tag = Tag::new(Kind::Tune, slot, generation);
+        let level = libc::IPPROTO_TCP.unsigned_abs();
+        let length = u32::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+        let entry = opcode::SetSockOpt::new(
+            Fixed(slot),
+            level,
+            libc::TCP_QUICKACK.unsigned_abs(),
+            (&raw const OFF).cast(),
+            length,
+        );
+        self.push(&entry.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(tag.pack()));
+    }
+
     /// Reports each write to an eventfd that is not of the table.
     pub(super) fn poll_eventfd(&mut self, eventfd: BorrowedFd<'_>) {
         let tag = Tag::new(Kind::Doorbell, 0, 0);
@@ -545,6 +561,9 @@ const SEND_LATER_BYTES: usize = 64 << 10;
 
 /// What one close throws away at most.
 const DISCARD_BYTES: u32 = 1 << 20;
+
+/// The value of a socket option that is switched off.
+static OFF: libc::c_int = 0;
 
 /// `cmd_op` in `io_uring_sqe`, in words of 4 bytes.
 const COMMAND_WORD: usize = 2;

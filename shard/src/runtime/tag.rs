@@ -32,6 +32,8 @@ pub(super) enum Kind {
     HandoffOut,
     /// A connection was put into this ring by another shard; `slot` is that shard, `generation` its ticket.
     HandoffIn,
+    /// A socket option.
+    Tune,
 }
 
 /// An operation's name.
@@ -71,6 +73,7 @@ impl Tag {
             11 => Kind::Doorbell,
             12 => Kind::HandoffOut,
             13 => Kind::HandoffIn,
+            14 => Kind::Tune,
             _ => return None,
         };
         Some(Self { kind, slot: (packed >> 32) as u32 & SLOT_MASK, generation: packed as u32 })
@@ -86,13 +89,13 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_as_it_went() {
-        for packed_kind in 1..=13_u64 {
+        for packed_kind in 1..=14_u64 {
             let packed = packed_kind << 56 | 0xAB_CDEF << 32 | 0x1234_5678;
             let tag = Tag::unpack(packed).unwrap();
             assert_eq!((tag.slot, tag.generation), (0xAB_CDEF, 0x1234_5678));
             assert_eq!(tag.pack(), packed);
         }
         assert_eq!(Tag::unpack(0), None);
-        assert_eq!(Tag::unpack(14 << 56), None);
+        assert_eq!(Tag::unpack(15 << 56), None);
     }
 }

@@ -126,7 +126,7 @@ impl<M> InflightOut<M> {
     pub fn push(&mut self, qos: QoS, message: M) -> Option<PacketId> {
         let state = sent(qos)?;
         let mut ids = self.ids;
-        let id = ids.allocate(|id| self.position(id).is_some())?;
+        let id = ids.allocate(|id| self.is_in_use(id))?;
         self.ids = ids;
         self.append(Entry { id, state, message: Some(message) });
         self.sent_len = count(self.entries.len());
@@ -297,8 +297,20 @@ impl<M> InflightOut<M> {
         self.entries.shrink_to(2 * self.entries.len());
     }
 
+    /// Whether an identifier belongs to an unacknowledged message. At once for one above all that are under way, as the next
+    /// identifier nearly always is.
+    fn is_in_use(&self, id: PacketId) -> bool {
+        let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else { return false };
+        let is_above = !self.is_unordered && distance(first.id, id) > distance(first.id, last.id);
+        !is_above && self.position(id).is_some()
+    }
+
     fn position(&self, id: PacketId) -> Option<usize> {
-        let first = self.entries.front()?.id;
+        let front = self.entries.front()?;
+        if front.id == id && front.state != State::Acknowledged {
+            return Some(0);
+        }
+        let first = front.id;
         let at = if self.is_unordered {
             self.entries.iter().position(|entry| entry.id == id && entry.state != State::Acknowledged)?
         } else {
