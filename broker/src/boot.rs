@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -15,6 +16,7 @@ use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
 
 use crate::broker::{Broker, Outcome};
 use crate::cli::{CheckFlags, RunFlags};
+use crate::client_events::ClientEvents;
 use crate::config::schema::SETTINGS;
 use crate::config::{self, ConfigError, Effective, Origin, Settings, Sources, env, print};
 use crate::log::{self, Log};
@@ -99,10 +101,13 @@ fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, Bo
     }
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;
-    let runtime = runtime::start(edge, setups(settings, &topology))?;
+    let events = ClientEvents::new(&settings.sys_topics.sys_event_messages);
+    let runtime = runtime::start(edge, setups(settings, &topology, &events)).map_err(BootError::of_start)?;
     let page = start_page(settings, &topology, &runtime);
     let shards = runtime.shards().to_vec();
-    let telemetry = Telemetry::start(shards.clone(), runtime.answers().clone(), settings, log.clone())
+    let ports = runtime.listening().iter().map(|(_, address)| address.port()).collect();
+    let answers = runtime.answers().clone();
+    let telemetry = Telemetry::start(shards.clone(), answers, (settings, ports), events, log.clone())
         .map_err(|source| BootError::Thread { name: "telemetry", source })?;
     let shard_ended = runtime.ended().clone();
     let all_ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
@@ -111,14 +116,14 @@ fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, Bo
 }
 
 /// One core per shard, all with the same settings and the same seed.
-fn setups(settings: &Settings, topology: &Topology) -> Vec<Setup> {
+fn setups(settings: &Settings, topology: &Topology, events: &ClientEvents) -> Vec<Setup> {
     let shard_count = u16::try_from(topology.cores.len()).expect("server.shards is at most SHARD_COUNT_MAX");
     let (config, seed) = (Arc::new(shard_config(settings)), random_seed());
     let setup = |shard| Setup {
         shard: ShardId(shard),
         shard_count,
         config: Arc::clone(&config),
-        hooks: Hooks::default(),
+        hooks: Hooks { session: Some(Box::new(events.observer())), ..Hooks::default() },
         seed,
     };
     (0..shard_count).map(setup).collect()
@@ -250,8 +255,24 @@ enum BootError {
         /// What the kernel says.
         source: std::io::Error,
     },
+    #[error("cannot listen on {address}: it {why}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said, and what to do.
+        why: String,
+    },
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(StartError),
+}
+
+impl BootError {
+    fn of_start(error: StartError) -> Self {
+        if let StartError::Listen { address, source } = &error {
+            return Self::Listen { address: *address, why: selfcheck::why_unbound(source, *address) };
+        }
+        Self::Start(error)
+    }
 }
 
 /// Connections that may wait for a shard to accept them; the kernel cuts it at `net.core.somaxconn`.

@@ -3,16 +3,19 @@
 //! Flags are texts here; what they may be is said once, in the configuration's schema.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::value::Raw;
 use crate::config::{Given, Origin, Sources, env, schema};
 
-/// An MQTT broker that gives each core its own clients.
+/// An MQTT broker (3.1, 3.1.1, 5.0) whose cores share nothing.
 #[derive(Debug, Parser)]
-#[command(name = "dunlin", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+#[command(name = "dunlin", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -91,6 +94,28 @@ impl Cli {
     }
 }
 
+/// Reads the command line of the process.
+///
+/// # Errors
+/// How the process ends instead: 0 after `--help` or `--version`, 2 when the command line is wrong. It has been printed.
+pub(crate) fn parse() -> Result<Command, ExitCode> {
+    Cli::try_parse().map(Cli::into_command).map_err(|error| {
+        drop(error.print());
+        if let Some(tip) = tip(error.kind()) {
+            drop(writeln!(std::io::stderr(), "\n  tip: {tip}"));
+        }
+        u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    })
+}
+
+/// What the parser does not know of our conventions.
+fn tip(kind: ErrorKind) -> Option<&'static str> {
+    (kind == ErrorKind::ArgumentConflict).then_some(
+        "flags stand after the command (`dunlin check --shards 4`), and a switch takes its value after '=' \
+         (`--allow-anonymous=false`)",
+    )
+}
+
 impl SettingFlags {
     /// Where the configuration comes from: these flags, the environment, and the file that either of them names.
     pub(crate) fn into_sources(self, env: Vec<(OsString, OsString)>) -> Sources {
@@ -129,6 +154,9 @@ fn key_of(flag: &str) -> &'static str {
 const AFTER_HELP: &str = "\
 Every flag has a key in the configuration file and an environment variable DUNLIN_SECTION__KEY; flags win over the \
 environment, which wins over the file. `dunlin --print-config` shows all keys and where their values come from.
+
+Exit codes: 0 stopped gracefully, or nothing that must change was found; 1 could not start, or had to be cut short; 2 the \
+command line was wrong.
 
 Signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reads the configuration again, SIGUSR1 writes \
 counters to the log.";

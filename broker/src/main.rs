@@ -4,6 +4,7 @@
 mod boot;
 mod broker;
 mod cli;
+mod client_events;
 mod clock;
 mod config;
 mod log;
@@ -15,15 +16,14 @@ mod topology;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 /// Each shard's memory stays in its own thread's heap, so that cores do not meet in the allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().into_command() {
-        cli::Command::Run(flags) => boot::run(flags),
-        cli::Command::Check(flags) => boot::check(flags),
+    match cli::parse() {
+        Ok(cli::Command::Run(flags)) => boot::run(flags),
+        Ok(cli::Command::Check(flags)) => boot::check(flags),
+        Err(ended) => ended,
     }
 }

@@ -3,7 +3,7 @@
 //! The runtime knows what it cannot do without; this file adds the kernel settings of the profile in `tuning/`.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use dunlin_shard::runtime::selfcheck::{Finding, Verdict, worst};
@@ -23,24 +23,33 @@ pub(crate) fn listeners(urls: &[ListenerUrl]) -> Vec<Finding> {
 fn judge_listener(url: &ListenerUrl, bound: io::Result<()>) -> Finding {
     let (verdict, text) = match bound {
         Ok(()) => (Verdict::Good, format!("{url} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => (
-            Verdict::Warning,
-            format!(
-                "{url} is in use; if that is not this broker running already, choose another port with --listen"
-            ),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (
-            Verdict::Fatal,
-            format!(
-                "{url} may not be bound by this user; take a port from 1024 on, or grant CAP_NET_BIND_SERVICE"
-            ),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            (Verdict::Fatal, format!("{url} is no address of this host; `ip address` lists them"))
+        // A warning, because it may be this broker that runs already.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            (Verdict::Warning, format!("{url} {}", why_unbound(&error, url.address)))
         }
-        Err(error) => (Verdict::Fatal, format!("{url} cannot be bound: {error}")),
+        Err(error) => (Verdict::Fatal, format!("{url} {}", why_unbound(&error, url.address))),
     };
     Finding { subject: "listen", verdict, text }
+}
+
+/// Why an address cannot be listened on and what to do, as the end of a sentence.
+pub(crate) fn why_unbound(error: &io::Error, address: SocketAddr) -> String {
+    let port = address.port();
+    let kind = error.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        format!(
+            "is in use: another program listens there (`ss -ltnp 'sport = :{port}'` names it); stop it, or choose another \
+             port with --listen"
+        )
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "may not be bound by this user: low ports are privileged; take one from 1024 on, or grant CAP_NET_BIND_SERVICE \
+         (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+            .to_owned()
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "is no address of this host; `ip address` lists them".to_owned()
+    } else {
+        format!("cannot be bound: {error}")
+    }
 }
 
 /// The findings as a table for people.

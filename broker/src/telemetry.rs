@@ -5,21 +5,22 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use dunlin_shard::metrics::{Gauges, Metrics};
 use dunlin_shard::runtime::{EdgeMetrics, ShardAnswer, ShardHandle};
 use dunlin_shard::{Answered, Control, Message, Token};
 
+use crate::client_events::ClientEvents;
 use crate::clock;
-use crate::config::{Settings, SysTopics as Intervals};
+use crate::config::{Settings, SysTopics as Wanted};
 use crate::log::{Field, Log};
 use crate::sys_topics::SysTopics;
 
 /// What the wiring may ask of the telemetry thread.
 #[derive(Debug)]
 enum Wish {
-    /// New intervals.
-    Intervals(Intervals),
+    /// New intervals and kinds of events.
+    Settings(Wanted),
     /// Write counters to the log.
     Dump,
 }
@@ -32,14 +33,16 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the thread; it publishes the first `$SYS` messages at once.
+    /// Starts the thread; it publishes the first `$SYS` messages at once. `ports` are those of the listeners, `events` come
+    /// from the hooks of the shards.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub(crate) fn start(
         shards: Vec<ShardHandle>,
         answers: Receiver<ShardAnswer>,
-        settings: &Settings,
+        (settings, ports): (&Settings, Vec<u16>),
+        events: ClientEvents,
         log: Log,
     ) -> std::io::Result<Self> {
         let (wishes, wanted) = bounded(WISHES_MAX);
@@ -48,7 +51,10 @@ impl Telemetry {
             shards,
             answers,
             log,
-            topics: SysTopics::new(settings.node.name.clone()),
+            topics: SysTopics::new(settings.node.name.clone(), ports),
+            events,
+            lost_told: 0,
+            loss: Beat::new(LOSS_EVERY_MS, now),
             started: now,
             report: Beat::new(settings.sys_topics.sys_msg_interval_ms, now),
             heartbeat: Beat::new(settings.sys_topics.sys_heartbeat_interval_ms, now),
@@ -59,9 +65,9 @@ impl Telemetry {
         Ok(Self { wishes, thread })
     }
 
-    /// Changes the intervals. Lost only when the thread is stuck behind eight other wishes.
-    pub(crate) fn set_intervals(&self, intervals: Intervals) {
-        drop(self.wishes.try_send(Wish::Intervals(intervals)));
+    /// Changes the intervals and the kinds of events. Lost only when the thread is stuck behind eight other wishes.
+    pub(crate) fn set(&self, wanted: Wanted) {
+        drop(self.wishes.try_send(Wish::Settings(wanted)));
     }
 
     /// Writes the counters that are not zero to the log.
@@ -83,6 +89,11 @@ struct Reporter {
     answers: Receiver<ShardAnswer>,
     log: Log,
     topics: SysTopics,
+    events: ClientEvents,
+    /// Lost messages that the log has told of.
+    lost_told: u64,
+    /// When it may tell again.
+    loss: Beat,
     started: Instant,
     report: Beat,
     heartbeat: Beat,
@@ -97,22 +108,57 @@ impl Reporter {
                 let uptime = now.duration_since(self.started).as_millis();
                 let messages =
                     self.topics.heartbeat(u64::try_from(uptime).unwrap_or(u64::MAX), clock::wall());
-                self.publish(messages);
+                self.publish_all(messages);
             }
             if self.report.is_due(now) {
-                self.publish(self.topics.identity(clock::wall()));
+                self.publish_all(self.topics.identity(clock::wall()));
                 self.report_numbers();
             }
-            let wait = self.report.wait(now).min(self.heartbeat.wait(now));
-            match wishes.recv_timeout(wait) {
-                Ok(Wish::Intervals(intervals)) => {
-                    self.report = Beat::new(intervals.sys_msg_interval_ms, clock::now());
-                    self.heartbeat = Beat::new(intervals.sys_heartbeat_interval_ms, clock::now());
-                }
-                Ok(Wish::Dump) => self.dump(),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            self.publish_events();
+            self.tell_losses(now);
+            let mut wait = self.report.wait(now).min(self.heartbeat.wait(now));
+            if self.events.is_watched() {
+                wait = wait.min(EVENTS_EVERY);
             }
+            select! {
+                recv(wishes) -> wish => match wish {
+                    Ok(Wish::Settings(wanted)) => self.take(&wanted),
+                    Ok(Wish::Dump) => self.dump(),
+                    Err(_) => return,
+                },
+                recv(self.events.bell()) -> _ => {}
+                default(wait) => {}
+            }
+        }
+    }
+
+    fn take(&mut self, wanted: &Wanted) {
+        self.report = Beat::new(wanted.sys_msg_interval_ms, clock::now());
+        self.heartbeat = Beat::new(wanted.sys_heartbeat_interval_ms, clock::now());
+        self.events.switch(&wanted.sys_event_messages);
+    }
+
+    /// What clients did since the last look.
+    fn publish_events(&self) {
+        let mut too_long = 0;
+        let mut messages = Vec::new();
+        for event in self.events.take(EVENTS_PER_LOOK) {
+            match self.topics.client_event(&event) {
+                Some(message) => messages.push(message),
+                None => too_long += 1,
+            }
+        }
+        let lost = self.publish(messages);
+        self.events.count_dropped(too_long + lost);
+    }
+
+    /// One line at most every [`LOSS_EVERY_MS`], however many are lost.
+    fn tell_losses(&mut self, now: Instant) {
+        let lost = self.events.dropped();
+        if lost > self.lost_told && self.loss.is_due(now) {
+            let count = lost - self.lost_told;
+            self.log.warn("$SYS messages were dropped for want of room", &[("count", count.into())]);
+            self.lost_told = lost;
         }
     }
 
@@ -120,9 +166,11 @@ impl Reporter {
         let Some((metrics, gauges)) = self.gather() else {
             return;
         };
-        let (gauges, counters): (Vec<_>, Vec<_>) = (gauges.entries().collect(), metrics.entries().collect());
+        let own = [(DROPPED, self.events.dropped())];
+        let (gauges, counters): (Vec<_>, Vec<_>) =
+            (gauges.entries().collect(), metrics.entries().chain(own).collect());
         let messages = self.topics.report(&gauges, &counters, clock::wall());
-        self.publish(messages);
+        self.publish_all(messages);
     }
 
     /// One line per kind of number, zeros left out.
@@ -134,7 +182,8 @@ impl Reporter {
             entries.filter(|(_, value)| *value > 0).map(|(name, value)| (name, value.into())).collect()
         };
         self.log.info("gauges", &fields(&mut gauges.entries()));
-        self.log.info("counters", &fields(&mut metrics.entries()));
+        let own = [(DROPPED, self.events.dropped())];
+        self.log.info("counters", &fields(&mut metrics.entries().chain(own)));
         self.log.info("connections ended by the broker, by reason", &fields(&mut metrics.ended_entries()));
         let edges = self.edges();
         let sums = EDGE_FIELDS.iter().map(|(name, field)| (*name, edges.iter().map(field).sum::<u64>()));
@@ -184,18 +233,17 @@ impl Reporter {
         Some((metrics, gauges))
     }
 
-    /// Hands messages to the first shard, which routes them like any other.
-    fn publish(&self, messages: Vec<Message>) {
+    fn publish_all(&self, messages: Vec<Message>) {
+        let lost = self.publish(messages);
+        self.events.count_dropped(lost);
+    }
+
+    /// Hands messages to the first shard, which routes them like any other; how many it had no room for.
+    fn publish(&self, messages: Vec<Message>) -> u64 {
         let Some(shard) = self.shards.first() else {
-            return;
+            return 0;
         };
-        let mut lost = 0_u64;
-        for message in messages {
-            lost += u64::from(shard.send(Control::Publish(message)).is_err());
-        }
-        if lost > 0 {
-            self.log.warn("$SYS messages were dropped: the shard's inbox is full", &[("count", lost.into())]);
-        }
+        messages.into_iter().map(|message| u64::from(shard.send(Control::Publish(message)).is_err())).sum()
     }
 }
 
@@ -248,6 +296,18 @@ const EDGE_FIELDS: [EdgeField; 14] = [
     ("completions_overflowed", |edge| edge.completions_overflowed),
     ("panics_contained", |edge| edge.panics_contained),
 ];
+
+/// The counter of `$SYS` messages that were dropped before they reached a shard.
+const DROPPED: &str = "sys_topics.dropped";
+
+/// How often the thread looks for events of clients while somebody watches them: a shard need not wake it for each.
+const EVENTS_EVERY: Duration = Duration::from_millis(10);
+
+/// Events published in one go: an inbox of 1,024 letters has room for others beside them.
+const EVENTS_PER_LOOK: usize = 768;
+
+/// Least distance between two lines about losses, milliseconds.
+const LOSS_EVERY_MS: u64 = 10_000;
 
 /// Longest wait for the shards' answers. A tick takes milliseconds; a second means that something is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);

@@ -143,6 +143,46 @@ fn a_file_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn an_ipv6_address_needs_its_brackets() {
+    let output = dunlin(&["--listen", "mqtt://::1:1884"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("write mqtt://[::1]:1884"), "{}", err(&output));
+}
+
+#[test]
+fn flags_in_the_wrong_place_are_told_where_they_belong() {
+    for args in [&["--shards", "2", "check"][..], &["--allow-anonymous", "true"]] {
+        let output = dunlin(args, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(err(&output).contains("tip: flags stand after the command"), "{}", err(&output));
+    }
+}
+
+/// Runs the program with one limit of the process lowered.
+fn limited(limit: &str, args: &str) -> Output {
+    let program = env!("CARGO_BIN_EXE_dunlin");
+    let command = format!("ulimit {limit} && exec {program} --listen mqtt://127.0.0.1:0 {args}");
+    Command::new("sh").args(["-c", &command]).env_clear().output().expect("a shell")
+}
+
+#[test]
+fn limits_of_the_process_that_are_too_low_are_named_with_what_to_set() {
+    let memlock = limited("-l 64", "");
+    assert_eq!(memlock.status.code(), Some(1));
+    let text = err(&memlock);
+    assert!(
+        text.contains("memlock: RLIMIT_MEMLOCK is 65536 bytes") && text.contains("LimitMEMLOCK=infinity"),
+        "{text}"
+    );
+    let nofile = limited("-n 256", "--shards 1 --max-connections 100");
+    assert_eq!(nofile.status.code(), Some(1));
+    let text = err(&nofile);
+    assert!(text.contains("nofile: RLIMIT_NOFILE is 256, and 100 connections on 1 shard need 273"), "{text}");
+    assert!(text.contains("`ulimit -n 273`; LimitNOFILE=273"), "{text}");
+    assert!(text.contains("`dunlin check` shows all"), "{text}");
+}
+
+#[test]
 fn check_reports_the_host_as_a_table_and_as_json() {
     let table = dunlin(&["check"], &[]);
     let text = out(&table);

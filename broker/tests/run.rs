@@ -11,9 +11,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
 
 /// A broker that was started for one test; killed if the test leaves it running.
 struct Broker {
@@ -83,7 +84,7 @@ fn spawn(args: &[&str]) -> Child {
 
 /// The lines of a stream as they come.
 fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = channel();
+    let (sender, lines) = unbounded();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
@@ -223,7 +224,8 @@ fn an_address_that_is_taken_is_refused_with_its_name() {
     let output = spawn(&["--listen", &format!("mqtt://{address}")]).wait_with_output().expect("it ends");
     let text = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+    assert!(text.contains(&format!("cannot listen on {address}: it is in use")), "{text}");
+    assert!(text.contains(&format!("`ss -ltnp 'sport = :{}'`", address.port())), "{text}");
 }
 
 #[test]
@@ -294,6 +296,170 @@ fn a_dump_writes_counters_to_a_log_of_json_objects() {
     let unheard = &record["messages.dropped.no_subscribers"];
     assert!(unheard.is_null(), "the broker's own reports count as lost: {unheard}");
     assert_eq!(broker.stop("TERM").code(), Some(0));
+}
+
+#[test]
+fn clients_that_come_and_go_are_told_in_sys_topics() {
+    let path = file(
+        "events.toml",
+        "[node]\nname = \"n1\"\n[sys_topics]\nsys_msg_interval = \"0s\"\nsys_heartbeat_interval = \"0s\"\n\
+         [sys_topics.sys_event_messages]\nclient_subscribed = true\n",
+    );
+    let path = path.to_str().expect("text");
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--shards", "2", "--config", path]);
+    let address = broker.addresses()[0];
+    let (mut watcher, _) = Client::connect(address, "watcher");
+    assert_eq!(watcher.subscribe("$SYS/brokers/+/clients/#"), 0, "granted on this host");
+    let own = "$SYS/brokers/n1/clients/watcher/subscribed";
+    assert_eq!(watcher.message().0, own, "a watcher hears of itself");
+    // Client ids with homes on both shards, and one that would be a wildcard.
+    for (id, level) in [("a", "a"), ("b", "b"), ("c", "c"), ("../#", "..%2F%23")] {
+        let (mut client, _) = Client::connect(address, id);
+        let topic = |kind| format!("$SYS/brokers/n1/clients/{level}/{kind}");
+        let (name, body) = watcher.message();
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((name, &body["clientid"]), (topic("connected"), &id.into()));
+        assert_eq!((&body["ipaddress"], &body["sockport"]), (&"127.0.0.1".into(), &address.port().into()));
+        assert_eq!((&body["proto_ver"], &body["keepalive"]), (&5.into(), &60.into()));
+        assert_eq!(client.subscribe("t/+"), 0);
+        assert_eq!(watcher.message().0, topic("subscribed"));
+        client.send(0xe0, &[]);
+        let (name, body) = watcher.message();
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((name, &body["reason"]), (topic("disconnected"), &"success".into()));
+    }
+}
+
+#[test]
+fn a_reload_takes_every_key_that_says_so() {
+    let all = Command::new(env!("CARGO_BIN_EXE_dunlin")).env_clear().arg("--print-config").output();
+    let text = String::from_utf8(all.expect("it runs").stdout).expect("text").replace(":1883", ":0");
+    let path = file("reload_all.toml", &text);
+    let broker = Broker::start(&["--config", path.to_str().expect("text")]);
+    let (_old, before) = Client::connect(broker.addresses()[0], "before");
+
+    let mut changed = String::new();
+    let (mut live, mut section) = (Vec::new(), String::new());
+    let reference = include_str!("../README.md");
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']').to_owned();
+        }
+        let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+            changed.push_str(line);
+            changed.push('\n');
+            continue;
+        };
+        let name = format!("{section}.{key}");
+        let value = value.split("  # ").next().expect("a value");
+        let row = reference.lines().find(|row| row.starts_with(&format!("| `{name}`")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the reference"));
+        let to = if row.contains("| at once |") { other_value(&name, value) } else { value.to_owned() };
+        if to != value {
+            live.push((name, value.to_owned(), to.clone()));
+        }
+        changed.push_str(&format!("{key} = {to}\n"));
+    }
+    let promised = reference.lines().filter(|row| row.contains("| at once |")).count();
+    assert_eq!(live.len(), promised, "every key that acts at once was changed");
+    file("reload_all.toml", &changed);
+    broker.signal("HUP");
+    for (name, from, to) in &live {
+        let line = broker.logged(&format!("setting changed key={name} "));
+        assert!(line.ends_with(&format!("from={} to={}", logged(from), logged(to))), "{line}");
+    }
+    broker.logged(&format!("configuration reloaded applied={promised} at_next_start=0"));
+    // The log says so; what a CONNACK says shows that the shards know.
+    // Each shard takes the settings from its inbox: a client may still come before that.
+    let mut connacks = (0..100).map(|_| Client::connect(broker.addresses()[0], "after").1);
+    let after = connacks.find(|after| *after != before).expect("another CONNACK");
+    for (what, property) in [
+        ("Receive Maximum 101", &[0x21, 0, 101][..]),
+        ("Maximum QoS 1", &[0x24, 1]),
+        ("Retain Available 0", &[0x25, 0]),
+        ("Maximum Packet Size 2 MB", &[0x27, 0, 0x20, 0, 0]),
+        ("Topic Alias Maximum 65,534", &[0x22, 0xff, 0xfe]),
+        ("Wildcard Subscription Available 0", &[0x28, 0]),
+        ("Shared Subscription Available 0", &[0x2a, 0]),
+        ("Server Keep Alive 7", &[0x13, 0, 7]),
+    ] {
+        assert!(after.windows(property.len()).any(|window| window == property), "{what}: {after:02x?}");
+        assert!(!before.windows(property.len()).any(|window| window == property), "{what}: {before:02x?}");
+    }
+    assert_eq!(broker.stop("TERM").code(), Some(0));
+}
+
+/// Another value that the key takes.
+fn other_value(name: &str, value: &str) -> String {
+    let other = match (name, value) {
+        ("mqtt.max_qos_allowed", _) => "1",
+        ("mqtt.max_topic_alias" | "mqtt.max_clientid_len", _) => "65534",
+        ("mqtt.max_packet_size", _) => "\"2MB\"",
+        ("mqtt.server_keepalive", _) => "7",
+        ("mqtt.keepalive_multiplier", _) => "2.5",
+        ("server.max_conn_rate_per_address", _) => "100000",
+        ("mqtt.mqueue_priorities", _) => "{ \"a/b\" = 9 }",
+        ("mqtt.max_subscriptions" | "retainer.max_retained_messages", _) => "77",
+        ("mqtt.max_mqueue_bytes" | "retainer.max_payload_size" | "mqtt.outbound_bytes_high", _) => "\"3MB\"",
+        (_, "true") => "false",
+        (_, "false") => "true",
+        (_, "\"infinity\"") => "\"50s\"",
+        (_, "\"info\"") => "\"debug\"",
+        (_, "\"round_robin\"") => "\"sticky\"",
+        (_, "\"lowest\"") => "\"highest\"",
+        (_, "\"\"") => "\"reply\"",
+        (_, number) if number.parse::<u64>().is_ok() => {
+            return (number.parse::<u64>().expect("just read") + 1).to_string();
+        }
+        (_, _) => "\"20s\"",
+    };
+    other.to_owned()
+}
+
+/// A TOML value as a field of a log line: texts that need it are quoted.
+fn logged(value: &str) -> String {
+    if value.contains(['"', ' ']) { format!("{value:?}") } else { value.to_owned() }
+}
+
+#[test]
+fn a_thousand_clients_are_told_goodbye_in_time() {
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--shards", "2"]);
+    let address = broker.addresses()[0];
+    let mut clients: Vec<Client> =
+        (0..1_000).map(|number| Client::connect(address, &format!("c{number}")).0).collect();
+    let log = broker.log.clone();
+    assert_eq!(broker.stop("TERM").code(), Some(0));
+    for client in &mut clients {
+        let (first, body) = client.packet();
+        assert_eq!((first, body.first()), (0xe0, Some(&0x8b)), "DISCONNECT, Server shutting down");
+    }
+    let lines: Vec<String> = log.try_iter().collect();
+    assert!(lines.iter().any(|line| line.contains("stopped connections_served=1000")), "{lines:?}");
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_takes_its_time() {
+    let path = file("patient.toml", "[shutdown]\ntimeout = \"1h\"\n[mqtt]\noutbound_bytes_high = \"64MB\"\n");
+    let broker = Broker::start(&["--listen", "mqtt://127.0.0.1:0", "--config", path.to_str().expect("text")]);
+    let address = broker.addresses()[0];
+    // What waits for this client fits into no socket's buffers, and it does not read: the stop waits for it.
+    let (mut deaf, _) = Client::connect(address, "deaf");
+    assert_eq!(deaf.subscribe("t"), 0);
+    let (mut speaker, _) = Client::connect(address, "speaker");
+    let publish = [b"\x30\x84\x80\x20\x00\x01t\x00".as_slice(), &[0; 512 << 10]].concat();
+    for _ in 0..64 {
+        speaker.stream.write_all(&publish).expect("the broker reads");
+    }
+    speaker.send(0xc0, &[]);
+    assert_eq!(speaker.packet().0, 0xd0, "PINGRESP: all is published");
+    broker.signal("TERM");
+    broker.logged("stopping signal=SIGTERM");
+    // Signals closer together than a quarter of a second count as one.
+    let _elapsed = crossbeam_channel::after(Duration::from_millis(400)).recv();
+    let log = broker.log.clone();
+    assert_eq!(broker.stop("TERM").code(), Some(1));
+    let lines: Vec<String> = log.iter().collect();
+    assert!(lines.iter().any(|line| line.contains("stopped at once by a second signal")), "{lines:?}");
 }
 
 /// Longest wait for anything in these tests; a machine that is busy elsewhere needs seconds.

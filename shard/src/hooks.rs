@@ -5,7 +5,7 @@
 //! packet waits in its place meanwhile. An absent hook costs one branch.
 
 use dunlin_wire::reason::ReasonCode;
-use dunlin_wire::types::{QoS, Version};
+use dunlin_wire::types::{QoS, SubscriptionOptions, Version};
 
 use crate::ids::{ListenerId, Token};
 use crate::message::{Message, MessageView};
@@ -149,17 +149,29 @@ pub enum SessionEvent<'a> {
         username: Option<&'a str>,
         /// The other end.
         peer: Peer,
+        /// Where it came in.
+        listener: ListenerId,
         /// Protocol version.
         version: Version,
         /// Clean Start / Clean Session of the CONNECT.
         clean_start: bool,
         /// Keep Alive in seconds in force.
         keep_alive_seconds: u16,
+        /// Seconds that the session outlives the connection, as granted; `u32::MAX`: it does not expire.
+        expiry_seconds: u32,
+        /// The client's Receive Maximum; 65,535 where it did not say (§MQTT5 3.1.2.11.3).
+        receive_maximum: u16,
     },
     /// The network connection ended.
     Disconnected {
         /// Client id.
         client_id: &'a str,
+        /// The other end.
+        peer: Peer,
+        /// Where it came in.
+        listener: ListenerId,
+        /// Protocol version.
+        version: Version,
         /// Why.
         reason: ReasonCode,
     },
@@ -169,8 +181,8 @@ pub enum SessionEvent<'a> {
         client_id: &'a str,
         /// As the client wrote it, with `$share/…`.
         filter: &'a str,
-        /// Granted.
-        qos: QoS,
+        /// As granted: the QoS may be lower than was asked for.
+        options: SubscriptionOptions,
     },
     /// A filter was removed.
     Unsubscribed {

@@ -315,7 +315,7 @@ impl Codec<Vec<ListenerUrl>> for Listeners {
         let mut urls: Vec<ListenerUrl> = Vec::new();
         for text in texts(raw)? {
             let url =
-                ListenerUrl::parse(&text).map_err(|problem| format!("does not do: '{text}' {problem}"))?;
+                ListenerUrl::parse(&text).map_err(|problem| format!("cannot be used: '{text}' {problem}"))?;
             if url.address.port() != 0 && urls.contains(&url) {
                 return Err(format!("names {url} twice"));
             }

@@ -1,11 +1,12 @@
 //! The file layer: TOML, with the line of each value.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::value::Raw;
-use super::{Given, Origin, schema, unknown_key};
+use super::{Given, Origin, schema, unknown_key, unknown_section};
 
 /// Reads the values of a file. What is wrong is appended to `problems`.
 #[expect(
@@ -19,7 +20,7 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<String>) -> Vec<Given> {
     let text = match size {
         Ok(bytes) if bytes > FILE_BYTES_MAX => Err(too_large()),
         _ => std::fs::read_to_string(path).map_err(|error| {
-            format!("{}: cannot be read: {error}. Check the path given with --config.", path.display())
+            format!("{}: cannot be read: {error}. {}", path.display(), advice(error.kind()))
         }),
     };
     match text {
@@ -28,6 +29,17 @@ pub(crate) fn read(path: &Path, problems: &mut Vec<String>) -> Vec<Given> {
             problems.push(problem);
             Vec::new()
         }
+    }
+}
+
+/// What to do about a file that cannot be read.
+fn advice(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::PermissionDenied {
+        "Let the user that the broker runs as read it."
+    } else if kind == ErrorKind::InvalidData {
+        "A configuration is a text in UTF-8; is it the right file?"
+    } else {
+        "Check the path given with --config or DUNLIN_CONFIG."
     }
 }
 
@@ -57,7 +69,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
-        for (key, value) in table {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
             let name = if prefix.is_empty() {
                 key.get_ref().to_string()
             } else {
@@ -67,7 +81,9 @@ impl Walk<'_> {
             if let Some(setting) = schema::find(&name) {
                 self.given.push(Given { name: setting.name, raw: Raw::from_toml(value.get_ref()), origin });
             } else if !schema::is_section(&name) {
-                self.problems.push(unknown_key(&origin, &name));
+                let is_table = matches!(value.get_ref(), DeValue::Table(_));
+                let problem = if is_table { unknown_section } else { unknown_key };
+                self.problems.push(problem(&origin, &name));
             } else if let DeValue::Table(inner) = value.get_ref() {
                 self.table(&name, inner);
             } else {
@@ -129,7 +145,7 @@ mod tests {
         );
         assert_eq!(
             problems[1],
-            "d.toml:3: there is no key nonsense; `dunlin --print-config` shows all keys."
+            "d.toml:3: there is no section [nonsense]; `dunlin --print-config` without a file shows all of them."
         );
     }
 

@@ -21,6 +21,9 @@ impl ListenerUrl {
     /// # Errors
     /// What is wrong and what to write instead, as the end of a sentence.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("is empty; write mqtt://127.0.0.1:1883 for clients on this host".to_owned());
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("has no scheme; write mqtt://{text}"));
         };
@@ -58,9 +61,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
-    let host = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-    if let Ok(ip) = host.unwrap_or(text).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, MQTT_PORT));
+    let bracketed = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    match bracketed.unwrap_or(text).parse::<IpAddr>() {
+        Ok(IpAddr::V6(_)) if bracketed.is_none() => return Err(unbracketed(text)),
+        Ok(ip) => return Ok(SocketAddr::new(ip, MQTT_PORT)),
+        Err(_) => {}
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, "1883"));
     let Ok(port) = port.parse::<u16>() else {
@@ -76,6 +81,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
              example mqtt://127.0.0.1:{port} or mqtt://[::1]:{port}"
         )),
     }
+}
+
+/// What to say of an IPv6 address without brackets: whether it ends with a port can only be guessed.
+fn unbracketed(text: &str) -> String {
+    let (host, port) = text
+        .rsplit_once(':')
+        .filter(|(host, port)| host.parse::<IpAddr>().is_ok() && port.parse::<u16>().is_ok())
+        .unwrap_or((text, "1883"));
+    format!("has an IPv6 address without brackets; write mqtt://[{host}]:{port}")
 }
 
 /// The port registered for MQTT over TCP, taken when a URL has none.
@@ -111,6 +125,10 @@ mod tests {
             ("mqtts://0.0.0.0:8883", "does not serve yet"),
             ("ws://0.0.0.0:8083/mqtt", "does not serve yet"),
             ("http://127.0.0.1:1883", "scheme 'http', which is not known"),
+            ("", "is empty; write mqtt://127.0.0.1:1883"),
+            ("mqtt://::1:1884", "without brackets; write mqtt://[::1]:1884"),
+            ("mqtt://::1", "without brackets; write mqtt://[::1]:1883"),
+            ("mqtt://::", "without brackets; write mqtt://[::]:1883"),
             ("mqtt://:1883", "write mqtt://0.0.0.0:1883"),
             ("mqtt://*:1883", "[::]:1883"),
             ("mqtt://broker.example:1883", "not an IP address"),

@@ -136,11 +136,42 @@ pub(crate) struct SysTopics {
     pub(crate) sys_msg_interval_ms: u64,
     /// Milliseconds; 0: off.
     pub(crate) sys_heartbeat_interval_ms: u64,
+    /// Which events of clients are told.
+    pub(crate) sys_event_messages: SysEventMessages,
+}
+
+/// `sys_topics.sys_event_messages.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches, as in the configuration")]
+pub(crate) struct SysEventMessages {
+    /// `…/connected`.
+    pub(crate) client_connected: bool,
+    /// `…/disconnected`.
+    pub(crate) client_disconnected: bool,
+    /// `…/subscribed`.
+    pub(crate) client_subscribed: bool,
+    /// `…/unsubscribed`.
+    pub(crate) client_unsubscribed: bool,
+}
+
+impl Default for SysEventMessages {
+    fn default() -> Self {
+        Self {
+            client_connected: true,
+            client_disconnected: true,
+            client_subscribed: false,
+            client_unsubscribed: false,
+        }
+    }
 }
 
 impl Default for SysTopics {
     fn default() -> Self {
-        Self { sys_msg_interval_ms: 60_000, sys_heartbeat_interval_ms: 30_000 }
+        Self {
+            sys_msg_interval_ms: 60_000,
+            sys_heartbeat_interval_ms: 30_000,
+            sys_event_messages: SysEventMessages::default(),
+        }
     }
 }
 
@@ -275,7 +306,24 @@ fn unknown_key(origin: &Origin, name: &str) -> String {
     let names = SETTINGS.iter().map(|setting| setting.name);
     match nearest::nearest(name, names) {
         Some(meant) => format!("{origin}: there is no key {name}; did you mean {meant}?"),
-        None => format!("{origin}: there is no key {name}; `dunlin --print-config` shows all keys."),
+        None => {
+            format!(
+                "{origin}: there is no key {name}; `dunlin --print-config` without a file shows all keys."
+            )
+        }
+    }
+}
+
+/// What to say of a section that the file has and the schema has not.
+fn unknown_section(origin: &Origin, name: &str) -> String {
+    if let Some(advice) = schema::known_elsewhere(name) {
+        return format!("{origin}: [{name}] is a section of EMQX that Dunlin does not have: {advice}.");
+    }
+    match nearest::nearest(name, SETTINGS.iter().map(Setting::section)) {
+        Some(meant) => format!("{origin}: there is no section [{name}]; did you mean [{meant}]?"),
+        None => format!(
+            "{origin}: there is no section [{name}]; `dunlin --print-config` without a file shows all of them."
+        ),
     }
 }
 

@@ -12,7 +12,9 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
             (distance(word, candidate).min(by_last), candidate)
         })
         .min()
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(2))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.len() / 3).max(1 + usize::from(candidate.len() > 5))
+        })
         .map(|(_, candidate)| candidate)
 }
 

@@ -65,9 +65,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// Whether this is the name of a section.
+/// Whether this is the name of a section, or of a table inside one.
 pub(crate) fn is_section(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.section() == name)
+    SETTINGS.iter().any(|setting| setting.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// Keys that an EMQX configuration may have and this version does not know, with what to do instead.
@@ -222,6 +222,34 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Interval(1_000..=DAY_MS),
         Live,
         "How often `$SYS` uptime and datetime are published."
+    ),
+    setting!(
+        "sys_topics.sys_event_messages.client_connected",
+        sys_topics.sys_event_messages.client_connected,
+        Flag,
+        Live,
+        "Tell in `$SYS/brokers/NAME/clients/ID/connected` that a client has connected, while anybody subscribes to such topics."
+    ),
+    setting!(
+        "sys_topics.sys_event_messages.client_disconnected",
+        sys_topics.sys_event_messages.client_disconnected,
+        Flag,
+        Live,
+        "Tell in `$SYS/brokers/NAME/clients/ID/disconnected` that a connection has ended, while anybody subscribes to such topics."
+    ),
+    setting!(
+        "sys_topics.sys_event_messages.client_subscribed",
+        sys_topics.sys_event_messages.client_subscribed,
+        Flag,
+        Live,
+        "Tell in `$SYS/brokers/NAME/clients/ID/subscribed` that a subscription was made or replaced, while anybody subscribes to such topics."
+    ),
+    setting!(
+        "sys_topics.sys_event_messages.client_unsubscribed",
+        sys_topics.sys_event_messages.client_unsubscribed,
+        Flag,
+        Live,
+        "Tell in `$SYS/brokers/NAME/clients/ID/unsubscribed` that a subscription was given up, while anybody subscribes to such topics."
     ),
     setting!(
         "sys_topics.remote",
@@ -498,10 +526,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "sticky groups begin with a random member; remove the key",
     ),
     ("mqtt.subscription_max_qos_rules", "use mqtt.max_qos_allowed, which holds for all topics"),
-    (
-        "sys_topics.sys_event_messages",
-        "clients' events are not published in $SYS by this version; remove the key",
-    ),
     ("node.cookie", "nodes do not form a cluster in this version; remove the key"),
     ("node.data_dir", "write storage.data_dir"),
     ("retainer.enable", "write mqtt.retain_available"),

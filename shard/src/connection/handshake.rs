@@ -170,9 +170,12 @@ impl ShardCore {
             client_id: &session.client_id,
             username: connect.user_name,
             peer: connection.peer,
+            listener: connection.listener,
             version: connect.version,
             clean_start: connect.clean_start,
             keep_alive_seconds: connection.keep_alive_seconds,
+            expiry_seconds: session.expiry_seconds,
+            receive_maximum: connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get),
         });
     }
 

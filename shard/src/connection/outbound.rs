@@ -239,12 +239,21 @@ impl ShardCore {
         if connection.session != NO_SESSION
             && let Some(session) = self.sessions.id_at(connection.session)
         {
-            self.detach(session, ending, actions);
+            if let (Some(hook), Some(entry)) = (&mut self.hooks.session, self.sessions.get(session)) {
+                hook.observe(&SessionEvent::Disconnected {
+                    client_id: &entry.client_id,
+                    peer: connection.peer,
+                    listener: connection.listener,
+                    version: connection.version,
+                    reason: ending.reason(),
+                });
+            }
+            self.detach(session, actions);
         }
     }
 
     /// A session has lost its connection.
-    fn detach(&mut self, id: SessionId, ending: Ending, actions: &mut Actions) {
+    fn detach(&mut self, id: SessionId, actions: &mut Actions) {
         let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(id) else {
             return;
@@ -253,12 +262,6 @@ impl ShardCore {
         let expiry_seconds = session.expiry_seconds;
         let will_delay = session.will().map(|will| will.delay_seconds);
         self.metrics.count(Counter::ClientDisconnected);
-        if let Some(hook) = &mut self.hooks.session {
-            hook.observe(&SessionEvent::Disconnected {
-                client_id: &session.client_id,
-                reason: ending.reason(),
-            });
-        }
         self.on_session_detached(id, actions);
         if expiry_seconds == 0 {
             // [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]

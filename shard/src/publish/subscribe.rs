@@ -468,7 +468,7 @@ impl ShardCore {
             hook.observe(&SessionEvent::Subscribed {
                 client_id: &entry.client_id,
                 filter: wish.written,
-                qos,
+                options,
             });
         }
         ReasonCode::granted(qos)

@@ -137,7 +137,7 @@ fn judge_memlock(bytes: u64, shards: usize) -> Finding {
             ),
         )
     } else {
-        (Verdict::Good, format!("RLIMIT_MEMLOCK {} for {shards} shards", in_words(bytes)))
+        (Verdict::Good, format!("RLIMIT_MEMLOCK {} for {}", in_words(bytes), counted(shards as u64, "shard")))
     };
     Finding { subject: "memlock", verdict, text }
 }
@@ -155,13 +155,18 @@ fn judge_nofile(soft: u64, config: &EdgeConfig) -> Finding {
     let rings = u64::from(super::edge::rings_for(capacity, table));
     let needed = shards * (rings + DESCRIPTORS_PER_SHARD) + DESCRIPTORS_PER_PROCESS;
     let connections = config.connection_count_max;
+    let least = shards * (1 + DESCRIPTORS_PER_SHARD) + DESCRIPTORS_PER_PROCESS;
+    // One ring per shard is best; where no kernel would give that, what suffices.
+    let advised = if per_shard <= NR_OPEN_USUAL { per_shard.max(needed) } else { needed };
     let (verdict, text) = if soft < needed {
         (
             Verdict::Fatal,
             format!(
-                "RLIMIT_NOFILE is {soft}, and {connections} connections on {shards} shards need {needed} descriptors \
-                 for {rings} rings per shard: raise LimitNOFILE to {}",
-                per_shard.max(needed)
+                "RLIMIT_NOFILE is {soft}, and {connections} connections on {} need {needed} descriptors ({} per shard): raise \
+                 it to {advised} (`ulimit -n {advised}`; LimitNOFILE={advised} in the service){}",
+                counted(shards, "shard"),
+                counted(rings, "ring"),
+                if soft > least { ", or lower --max-connections" } else { "" }
             ),
         )
     } else if rings > RINGS_WORTH_A_WORD {
@@ -176,8 +181,9 @@ fn judge_nofile(soft: u64, config: &EdgeConfig) -> Finding {
         (
             Verdict::Good,
             format!(
-                "RLIMIT_NOFILE {}: up to {rings} rings per shard for {connections} connections",
-                in_words(soft)
+                "RLIMIT_NOFILE {}: up to {} per shard for {connections} connections",
+                in_words(soft),
+                counted(rings, "ring")
             ),
         )
     };
@@ -192,7 +198,14 @@ fn judge_cores(wanted: &[Option<usize>], allowed: &[usize]) -> Finding {
     let missing: Vec<String> =
         wanted.iter().flatten().filter(|core| !allowed.contains(core)).map(ToString::to_string).collect();
     let (verdict, text) = if missing.is_empty() {
-        (Verdict::Good, format!("{} shards on {} usable CPUs", wanted.len(), allowed.len()))
+        (
+            Verdict::Good,
+            format!(
+                "{} on {}",
+                counted(wanted.len() as u64, "shard"),
+                counted(allowed.len() as u64, "usable CPU")
+            ),
+        )
     } else {
         (
             Verdict::Fatal,
@@ -204,6 +217,11 @@ fn judge_cores(wanted: &[Option<usize>], allowed: &[usize]) -> Finding {
         )
     };
     Finding { subject: "cores", verdict, text }
+}
+
+/// A number and its noun: `1 shard`, `2 shards`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn in_words(limit: u64) -> String {
@@ -231,6 +249,9 @@ const DESCRIPTORS_PER_SHARD: u64 = 16;
 
 /// Descriptors of the process besides its shards: the control plane, log files, databases.
 const DESCRIPTORS_PER_PROCESS: u64 = 256;
+
+/// The kernel's own bound on RLIMIT_NOFILE where nobody changed `fs.nr_open`.
+const NR_OPEN_USUAL: u64 = 1 << 20;
 
 /// From this many rings per shard on, the host's limit is worth a warning: each ring with output costs a system call per
 /// tick.
@@ -274,7 +295,21 @@ mod tests {
         let finding = judge_nofile(20_000, &config);
         assert_eq!(finding.verdict, Verdict::Warning);
         assert!(finding.text.contains("66 rings per shard"), "{}", finding.text);
-        assert_eq!(judge_nofile(300, &config).verdict, Verdict::Fatal);
+        let short = judge_nofile(300, &config);
+        assert_eq!(short.verdict, Verdict::Fatal);
+        assert!(
+            short.text.contains("on 2 shards need") && short.text.contains("or lower --max-connections"),
+            "{}",
+            short.text
+        );
+        config.connection_count_max = 100;
+        let hopeless = judge_nofile(256, &config);
+        assert!(
+            hopeless.text.contains("1 ring per shard") && !hopeless.text.contains("lower"),
+            "{}",
+            hopeless.text
+        );
+        config.connection_count_max = 2_000_000;
         assert_eq!(judge_nofile(4_000_000, &config).verdict, Verdict::Good);
     }
 

@@ -113,7 +113,7 @@ impl SessionHook for Hook {
             SessionEvent::Connected { client_id, clean_start, keep_alive_seconds, .. } => {
                 format!("connected {client_id} clean_start={clean_start} keep_alive={keep_alive_seconds}")
             }
-            SessionEvent::Disconnected { client_id, reason } => {
+            SessionEvent::Disconnected { client_id, reason, .. } => {
                 format!("disconnected {client_id} {}", reason.name())
             }
             SessionEvent::Subscribed { client_id, filter, .. } => format!("subscribed {client_id} {filter}"),
