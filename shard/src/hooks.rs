@@ -20,8 +20,8 @@ pub enum Answer<T> {
     Pending,
 }
 
-/// Who asks to connect.
-#[derive(Clone, Copy, Debug)]
+/// Who asks to connect. Its `Debug` form hides what the client proves itself with.
+#[derive(Clone, Copy)]
 pub struct AuthRequest<'a> {
     /// Names this question.
     pub token: Token,
@@ -41,6 +41,23 @@ pub struct AuthRequest<'a> {
     pub method: Option<&'a str>,
     /// Authentication Data of CONNECT or AUTH.
     pub data: Option<&'a [u8]>,
+}
+
+impl std::fmt::Debug for AuthRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { token, peer, listener, version, client_id, username, password, method, data } = self;
+        f.debug_struct("AuthRequest")
+            .field("token", token)
+            .field("peer", peer)
+            .field("listener", listener)
+            .field("version", version)
+            .field("client_id", client_id)
+            .field("username", username)
+            .field("password", &password.map(|_| format_args!("hidden")))
+            .field("method", method)
+            .field("data", &data.map(|_| format_args!("hidden")))
+            .finish()
+    }
 }
 
 /// The result of a step of authentication.
@@ -236,5 +253,28 @@ impl std::fmt::Debug for Hooks {
             .field("message", &self.message.is_some())
             .field("session", &self.session.is_some())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let request = AuthRequest {
+            token: Token(1),
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            listener: ListenerId(0),
+            version: Version::V5,
+            client_id: "c",
+            username: Some("user"),
+            password: Some(&[201, 202]),
+            method: Some("m"),
+            data: Some(&[203, 204]),
+        };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("password: Some(hidden)") && shown.contains("data: Some(hidden)"), "{shown}");
+        assert!(!shown.contains("20"), "{shown}");
     }
 }

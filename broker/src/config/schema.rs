@@ -604,6 +604,27 @@ mod tests {
     }
 
     #[test]
+    fn what_would_let_nothing_through_is_refused() {
+        for name in [
+            "mqtt.receive_maximum",
+            "mqtt.max_inflight",
+            "mqtt.max_awaiting_rel",
+            "mqtt.max_mqueue_len",
+            "mqtt.max_topic_levels",
+            "server.max_greeting_connections",
+            "server.max_conn_rate_per_address",
+        ] {
+            let setting = find(name).expect("a key");
+            let mut settings = Settings::default();
+            let none = Raw::Text("0".to_owned());
+            assert!((setting.apply)(&mut settings, &none).is_err(), "{name}");
+            assert_eq!(settings, Settings::default(), "{name}");
+            let one = Raw::Text("1".to_owned());
+            assert_eq!((setting.apply)(&mut settings, &one), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
     fn a_key_has_an_environment_variable() {
         let setting = find("mqtt.max_packet_size").expect("a key");
         assert_eq!(setting.env_name(), "DUNLIN_MQTT__MAX_PACKET_SIZE");

@@ -540,3 +540,121 @@ fn each_end_is_counted_under_its_reason() {
     }
     second.goodbye();
 }
+
+/// The counters of the broker as its log shows them.
+fn counters(broker: &mut Broker) -> String {
+    broker.signal("USR1");
+    broker.program().line("counters", |line| line.contains("packets.connect.received="))
+}
+
+#[test]
+fn an_address_that_connects_too_fast_is_held_off() {
+    let mut broker = Start::new()
+        .config("[server]\nmax_conn_rate_per_address = 1\nmax_conn_burst_per_address = 10\n")
+        .start();
+    let mut bystanders = Bystanders::new(&broker);
+    let mut early: Vec<Client> = (0..40).map(|_| Client::open(&broker, Version::V311)).collect();
+    let mut refused = 0;
+    for client in &mut early {
+        client.send(&Packet::Connect(login(Version::V311, "")));
+        refused += u32::from(client.next_within("CONNACK or end", DEADLINE).is_none());
+    }
+    assert!((25..=35).contains(&refused), "{refused} of 40 refused");
+    bystanders.assert_undisturbed();
+    let counted = format!("refused.connect_rate={refused}");
+    let line = counters(&mut broker);
+    assert!(line.contains(&counted), "no {counted} in {line}");
+}
+
+#[test]
+fn those_who_never_connect_keep_nobody_out() {
+    let mut broker = Start::new().config("[server]\nmax_greeting_connections = 20\n").start();
+    let mut bystanders = Bystanders::new(&broker);
+    let mut silent: Vec<Client> = (0..100).map(|_| Client::open(&broker, Version::V5)).collect();
+    // The oldest of them went, and a client that says CONNECT is in.
+    for client in &mut silent[..80] {
+        assert_eq!(client.end(), End::Silent);
+    }
+    bystanders.assert_undisturbed();
+    Client::connect(&broker, Version::V5, "polite").goodbye();
+    let line = counters(&mut broker);
+    assert!(line.contains("refused.greeting_count=8"), "{line}");
+}
+
+#[test]
+fn a_client_id_of_wildcards_is_only_a_name() {
+    let mut broker = Start::new().config("[sys_topics]\nsys_msg_interval = \"1s\"\n").start();
+    let mut watcher = Client::connect(&broker, Version::V5, "watcher");
+    watcher.subscribe("#", QoS::AtMostOnce);
+    for (version, client_id) in [(Version::V5, "+/#"), (Version::V311, "#"), (Version::V5, "a/b")] {
+        let mut client = Client::connect(&broker, version, client_id);
+        let again = Client::connect(&broker, version, client_id);
+        if version == Version::V5 {
+            assert_eq!(client.end(), End::Told(ReasonCode::SessionTakenOver));
+        }
+        // It gets what it subscribes to, and nothing by its name.
+        let mut client = again;
+        client.publish("a/b", client_id.as_bytes(), QoS::AtLeastOnce);
+        client.expect_quiet();
+        assert_eq!(watcher.message().publish().payload, client_id.as_bytes());
+        client.goodbye();
+    }
+    // Nothing of the broker's own carries it: each topic that it speaks on has the node's name only.
+    watcher.subscribe("$SYS/#", QoS::AtMostOnce);
+    for _ in 0..50 {
+        let message = watcher.message();
+        let topic = message.publish().topic;
+        assert!(topic.starts_with("$SYS/brokers") && !topic.contains(['+', '#']), "{topic}");
+    }
+    broker.assert_alive();
+}
+
+#[test]
+fn each_drop_is_counted_under_its_reason() {
+    let mut broker = Start::new()
+        .config(
+            "[mqtt]\nmax_mqueue_len = 3\nmax_inflight = 1\nmax_awaiting_rel = 1\nmqueue_store_qos0 = false\n",
+        )
+        .start();
+    let mut lasting = login(Version::V311, "away");
+    lasting.clean_start = false;
+    let (mut away, _) = Client::connect_with(&broker, lasting);
+    away.subscribe("drops", QoS::AtLeastOnce);
+    away.cut();
+    let mut client = Client::connect(&broker, Version::V311, "drops");
+    for number in 0..8_u32 {
+        client.publish("drops", &number.to_be_bytes(), QoS::AtLeastOnce);
+    }
+    client.publish("drops", b"", QoS::AtMostOnce);
+    client.publish("nobody", b"", QoS::AtLeastOnce);
+    for number in 1..=2 {
+        client.send(&publish_with_id("drops", number, QoS::ExactlyOnce));
+    }
+    // 3.x cannot be told that there is no room: it ends.
+    assert_eq!(client.end_after_anything(), End::Silent);
+    let line = counters(&mut broker);
+    for wanted in [
+        "delivery.dropped.queue_full=",
+        "delivery.dropped.qos0_msg=1",
+        "messages.dropped.no_subscribers=1",
+        "messages.dropped.receive_maximum=1",
+    ] {
+        assert!(line.contains(wanted), "{wanted} is not in {line}");
+    }
+}
+
+#[test]
+fn a_storm_of_takeovers_disturbs_nobody() {
+    let mut broker = Broker::with_shards(2);
+    let mut bystanders = Bystanders::new(&broker);
+    let mut last = Client::connect(&broker, Version::V5, "storm");
+    for round in 0..200 {
+        last = Client::connect(&broker, Version::V5, "storm");
+        if round % 20 == 0 {
+            bystanders.assert_undisturbed();
+        }
+    }
+    last.expect_quiet();
+    let line = counters(&mut broker);
+    assert!(line.contains("session.takenover=200") && line.contains("ended.taken_over=200"), "{line}");
+}

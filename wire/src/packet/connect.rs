@@ -1,12 +1,13 @@
 //! CONNECT: a client opens its session (§3.1), and the Will that it leaves.
 
+use core::fmt;
 use core::num::{NonZeroU16, NonZeroU32};
 
 use super::user_properties::UserProperties;
 use crate::types::{QoS, Version};
 
-/// The first packet of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The first packet of a connection. Its `Debug` form hides the password, so that no log shows it by accident.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The version that the client speaks.
     pub version: Version,
@@ -26,6 +27,33 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// Properties (5.0).
     pub properties: ConnectProperties<'a>,
+}
+
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            bridge,
+            clean_start,
+            keep_alive_seconds,
+            client_id,
+            will,
+            user_name,
+            password,
+            properties,
+        } = self;
+        f.debug_struct("Connect")
+            .field("version", version)
+            .field("bridge", bridge)
+            .field("clean_start", clean_start)
+            .field("keep_alive_seconds", keep_alive_seconds)
+            .field("client_id", client_id)
+            .field("will", will)
+            .field("user_name", user_name)
+            .field("password", &password.map(|_| format_args!("hidden")))
+            .field("properties", properties)
+            .finish()
+    }
 }
 
 /// Properties of CONNECT (§MQTT5 3.1.2.11). `None` means absent; the standard's default is noted.
@@ -83,4 +111,27 @@ pub struct WillProperties<'a> {
     pub correlation_data: Option<&'a [u8]>,
     /// User Properties, published with the message.
     pub user_properties: UserProperties<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_printed() {
+        let connect = Connect {
+            version: Version::V5,
+            bridge: false,
+            clean_start: true,
+            keep_alive_seconds: 0,
+            client_id: "c",
+            will: None,
+            user_name: Some("user"),
+            password: Some(b"secret"),
+            properties: ConnectProperties::default(),
+        };
+        let shown = format!("{connect:?}");
+        assert!(shown.contains("password: Some(hidden)"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("115, 101"), "{shown}");
+    }
 }
