@@ -155,6 +155,20 @@ pub(crate) enum Scenario {
         #[arg(long)]
         rate: Option<u64>,
     },
+    /// Connect many clients with a subscription each, close them all, again and again.
+    ///
+    /// Prints what the broker keeps after each round (with --broker-pid).
+    Cycle {
+        /// Connections of a round.
+        #[arg(long, short = 'n', default_value_t = 10_000)]
+        connections: u32,
+        /// Rounds.
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        /// Seconds to wait before memory is read.
+        #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+        settle: f64,
+    },
     /// Subscribe each client to its own literal filters dev/C/sensor/T/value, then unsubscribe.
     Subscribe {
         /// Clients.

@@ -36,7 +36,7 @@ use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
-use scenario::{RunError, Settings, connect, subscribe, traffic};
+use scenario::{RunError, Settings, connect, cycle, subscribe, traffic};
 use topology::{Shape, Topology};
 
 #[global_allocator]
@@ -100,6 +100,9 @@ fn run(cli: Cli) -> Result<Report, RunError> {
             traffic::run(plan("lat", topology, pacing, message), &settings)
         }
         Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, &settings),
+        Scenario::Cycle { connections, rounds, settle } => {
+            cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, &settings)
+        }
         Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
             subscribe::Plan {
                 clients,

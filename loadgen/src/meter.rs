@@ -29,6 +29,13 @@ pub(crate) struct Footprint {
     slab_bytes: u64,
 }
 
+impl Footprint {
+    /// Resident memory of the broker, if it is known. Signed, for differences.
+    pub(crate) fn broker_rss_bytes(&self) -> Option<i64> {
+        i64::try_from(self.broker?.rss_bytes).ok()
+    }
+}
+
 impl Meter {
     /// A meter for the broker with this process id.
     ///

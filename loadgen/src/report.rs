@@ -49,6 +49,9 @@ pub(crate) struct Report {
     pub(crate) late: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryReport>,
+    /// Memory of the broker in each round of a cycle.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rounds: Vec<RoundMemory>,
     /// What the oracle has found wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) violations: Option<Violations>,
@@ -83,6 +86,17 @@ pub(crate) struct MemoryReport {
     pub(crate) broker_pss_per_item_bytes: f64,
     pub(crate) kernel_slab_per_item_bytes: f64,
     pub(crate) generator_rss_per_item_bytes: f64,
+}
+
+/// Resident memory of the broker in one round of connections, in bytes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RoundMemory {
+    /// Before the first round.
+    pub(crate) before_rss_bytes: i64,
+    /// When all are up and subscribed.
+    pub(crate) open_rss_bytes: i64,
+    /// When all are gone.
+    pub(crate) closed_rss_bytes: i64,
 }
 
 /// A latency distribution in microseconds.
@@ -175,6 +189,17 @@ impl Report {
             table.row(
                 "generator memory",
                 format_args!("{:.0} B per {item}", memory.generator_rss_per_item_bytes),
+            );
+        }
+        for (round, number) in self.rounds.iter().zip(1_u32..) {
+            let kib = |bytes: i64| bytes / 1_024;
+            table.row(
+                &format!("round {number}, broker RSS"),
+                format_args!(
+                    "{} KiB open, {} KiB closed",
+                    kib(round.open_rss_bytes),
+                    kib(round.closed_rss_bytes)
+                ),
             );
         }
         for figure in &self.extra {

@@ -1,6 +1,7 @@
 //! The scenarios: what the connections do, and how the run is measured.
 
 pub(crate) mod connect;
+pub(crate) mod cycle;
 pub(crate) mod subscribe;
 pub(crate) mod traffic;
 

@@ -88,6 +88,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     traffic.window = (from.at, end);
     traffic.run_until(&mut engine, &clock, end)?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    let held = meter.footprint().map_err(host("reading the broker's memory"))?;
     let counted = traffic.delivered - counted_from;
     traffic.drain(&mut engine, &clock)?;
 
@@ -100,6 +101,10 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         report.memory = memory_report("connection", items, before, after);
         let per_second = ratio(items * SECOND_NS, up_at.0);
         report.extra.push(Figure { name: "connected and subscribed", value: per_second, unit: "per second" });
+        if let (Some(settled), Some(held)) = (after.broker_rss_bytes(), held.broker_rss_bytes()) {
+            report.extra.push(kibibytes("grown while held", held - settled));
+        }
+        report.extra.push(Figure { name: "keep-alives", value: ratio(traffic.pinged, 1), unit: "sent" });
         let rings = u32::try_from(engine.ring_count()).unwrap_or(u32::MAX);
         report.extra.push(Figure { name: "rings", value: f64::from(rings), unit: "" });
     }
@@ -123,6 +128,8 @@ struct Traffic {
     stopping: bool,
     schedule: Option<Schedule>,
     sweep: Option<Sweep>,
+    /// PINGREQ packets written.
+    pinged: u64,
     next_flow: u32,
     tickets: Vec<u32>,
     /// Per sender and place in its window: how many events are missing until the message is done.
@@ -173,6 +180,7 @@ impl Traffic {
             stopping: false,
             schedule: None,
             sweep: Sweep::new(plan.topology.connections(), plan.keep_alive_seconds, Nanos(0)),
+            pinged: 0,
             next_flow: 0,
             tickets: vec![0; senders],
             unfinished: vec![0; senders * window],
@@ -225,6 +233,7 @@ impl Traffic {
             while let Some(conn) = sweep.take_due(now) {
                 if outbox.is_open(conn) {
                     self.roster.client(conn).ping(outbox.buffer(conn));
+                    self.pinged += 1;
                 }
             }
             wake_at = sweep.due_at();
@@ -465,6 +474,11 @@ impl Traffic {
         self.failures.note(fault);
         outbox.close(conn);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people; 53 bits are plenty")]
+fn kibibytes(name: &'static str, bytes: i64) -> Figure {
+    Figure { name, value: bytes as f64 / 1_024.0, unit: "KiB" }
 }
 
 /// How a connection introduces itself to the floor tool: its frames are the PUBLISH packets that it would send
