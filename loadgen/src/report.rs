@@ -49,6 +49,10 @@ pub(crate) struct Report {
     pub(crate) late: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryReport>,
+    /// What the broker's resident memory grew by: while connections were held, or from the end of the first round of
+    /// connections to the end of the last. Below 0 it shrank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) growth_bytes: Option<i64>,
     /// Memory of the broker in each round of a cycle.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rounds: Vec<RoundMemory>,
@@ -201,6 +205,9 @@ impl Report {
                     kib(round.closed_rss_bytes)
                 ),
             );
+        }
+        if let Some(bytes) = self.growth_bytes {
+            table.row("broker memory grew by", format_args!("{} KiB", bytes / 1_024));
         }
         for figure in &self.extra {
             table.row(figure.name, format_args!("{:.3} {}", figure.value, figure.unit));

@@ -67,14 +67,9 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     };
     fill_window(&mut report, from, to);
     if let (Some(first), Some(last)) = (rounds.first(), rounds.last()) {
-        let growth = last.closed_rss_bytes - first.closed_rss_bytes;
-        report
-            .extra
-            .push(mebibytes("kept after the first round", first.closed_rss_bytes - first.before_rss_bytes));
-        report
-            .extra
-            .push(mebibytes("kept after the last round", last.closed_rss_bytes - last.before_rss_bytes));
-        report.extra.push(mebibytes("grown from first to last", growth));
+        report.growth_bytes = Some(last.closed_rss_bytes - first.closed_rss_bytes);
+        let kept = last.closed_rss_bytes - last.before_rss_bytes;
+        report.extra.push(mebibytes("broker memory kept", kept));
     }
     report.rounds = rounds;
     Ok(report)

@@ -101,9 +101,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         report.memory = memory_report("connection", items, before, after);
         let per_second = ratio(items * SECOND_NS, up_at.0);
         report.extra.push(Figure { name: "connected and subscribed", value: per_second, unit: "per second" });
-        if let (Some(settled), Some(held)) = (after.broker_rss_bytes(), held.broker_rss_bytes()) {
-            report.extra.push(kibibytes("grown while held", held - settled));
-        }
+        let rss = after.broker_rss_bytes().zip(held.broker_rss_bytes());
+        report.growth_bytes = rss.map(|(settled, held)| held - settled);
         report.extra.push(Figure { name: "keep-alives", value: ratio(traffic.pinged, 1), unit: "sent" });
         let rings = u32::try_from(engine.ring_count()).unwrap_or(u32::MAX);
         report.extra.push(Figure { name: "rings", value: f64::from(rings), unit: "" });
@@ -474,11 +473,6 @@ impl Traffic {
         self.failures.note(fault);
         outbox.close(conn);
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a figure for people; 53 bits are plenty")]
-fn kibibytes(name: &'static str, bytes: i64) -> Figure {
-    Figure { name, value: bytes as f64 / 1_024.0, unit: "KiB" }
 }
 
 /// How a connection introduces itself to the floor tool: its frames are the PUBLISH packets that it would send

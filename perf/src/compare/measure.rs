@@ -31,6 +31,8 @@ pub(crate) struct Outcome {
     pub(crate) p99_9_us: Option<f64>,
     /// User memory of the contender per connection or subscription.
     pub(crate) bytes_per_item: Option<f64>,
+    /// What the contender's user memory grew by, while connections were held or from round to round.
+    pub(crate) growth_bytes: Option<f64>,
     /// Everything was accounted for.
     pub(crate) clean: bool,
     /// Why there is no result.
@@ -74,8 +76,10 @@ pub(crate) fn run(bench: &Bench, scenario: &Scenario, contender: &Contender) -> 
     command.args(["--target", &contender.address.to_string()]);
     command.args(["--core", &bench.generator_core.to_string()]);
     command.args(["--broker-pid", &contender.pid().to_string()]);
-    let seconds = if scenario.timed { bench.seconds } else { 1.0 };
-    command.args(["--seconds", &seconds.to_string()]);
+    if !scenario.arguments.contains(&"--seconds") {
+        let seconds = if scenario.timed { bench.seconds } else { 1.0 };
+        command.args(["--seconds", &seconds.to_string()]);
+    }
     if contender.kind == Kind::Floor {
         command.arg("--floor");
     }
@@ -99,6 +103,7 @@ fn read(report: Value, clean: bool, error: Option<String>) -> Outcome {
         p99_us: number("/latency_us/p99"),
         p99_9_us: number("/latency_us/p99_9"),
         bytes_per_item: number("/memory/broker_pss_per_item_bytes"),
+        growth_bytes: number("/growth_bytes"),
         clean,
         error,
         report,

@@ -34,6 +34,9 @@ pub(crate) enum Bar {
     BytesPerItem(f64),
     /// User memory of the broker per item at most mosquitto's.
     MemoryOfMosquitto,
+    /// User memory of the broker grows at most by this many MiB: while connections are held, or from the first
+    /// round of connections to the last.
+    Growth(f64),
 }
 
 impl Scenario {
@@ -214,6 +217,44 @@ pub(crate) static ALL: &[Scenario] = &[
         timed: false,
         shards: Some(12),
     },
+    Scenario {
+        name: "keepalive",
+        what: "15,000 idle connections that ping every 0.67 s for a minute: 90 keep-alives each",
+        arguments: &[
+            "idle",
+            "--connections",
+            "15000",
+            "--source",
+            "127.98.0.0/24",
+            "--keep-alive",
+            "1",
+            "--seconds",
+            "60",
+        ],
+        bars: &[Bar::Growth(1.0)],
+        has_floor: false,
+        timed: false,
+        shards: None,
+    },
+    Scenario {
+        name: "cycle",
+        what: "100,000 connections opened, subscribed and closed, ten times over, on six shards",
+        arguments: &[
+            "cycle",
+            "--connections",
+            "100000",
+            "--source",
+            "127.97.0.0/20",
+            "--concurrency",
+            "256",
+            "--patience",
+            "30",
+        ],
+        bars: &[Bar::Growth(4.0)],
+        has_floor: false,
+        timed: false,
+        shards: Some(6),
+    },
 ];
 
 #[cfg(test)]
@@ -240,7 +281,7 @@ mod tests {
                 let needed = match bar {
                     Bar::OfMosquitto(_) | Bar::LatencyOfMosquitto | Bar::MemoryOfMosquitto => Kind::Mosquitto,
                     Bar::OfFloor(_) => Kind::Floor,
-                    Bar::OfScenario(..) | Bar::BytesPerItem(_) => Kind::Dunlin,
+                    Bar::OfScenario(..) | Bar::BytesPerItem(_) | Bar::Growth(_) => Kind::Dunlin,
                 };
                 assert!(scenario.suits(needed), "{} {bar:?}", scenario.name);
             }

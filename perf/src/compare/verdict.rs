@@ -31,6 +31,7 @@ pub(crate) struct Figures {
     pub(crate) p99_us: Option<f64>,
     pub(crate) p99_9_us: Option<f64>,
     pub(crate) bytes_per_item: Option<f64>,
+    pub(crate) growth_bytes: Option<f64>,
 }
 
 /// A bar and how it went.
@@ -100,6 +101,7 @@ fn figures(scenario: &str, kind: Kind, runs: &[Run]) -> Option<Figures> {
         p99_us: least(|outcome| outcome.p99_us),
         p99_9_us: least(|outcome| outcome.p99_9_us),
         bytes_per_item: least(|outcome| outcome.bytes_per_item),
+        growth_bytes: least(|outcome| outcome.growth_bytes),
     })
 }
 
@@ -143,6 +145,11 @@ fn judge(bar: Bar, scenario: &str, runs: &[Run]) -> Vec<Judgement> {
             let theirs = other(Kind::Mosquitto).and_then(|figures| figures.bytes_per_item);
             vec![against("memory ≤ mosquitto".to_owned(), 1.0, dunlin.bytes_per_item, theirs)]
         }
+        Bar::Growth(limit) => {
+            let measured = dunlin.growth_bytes.map(|bytes| bytes / f64::from(1 << 20));
+            let met = measured.map(|mebibytes| mebibytes <= limit);
+            vec![Judgement { bar: format!("grows by ≤ {limit} MiB"), measured, limit, met }]
+        }
         Bar::BytesPerItem(limit) => {
             let measured = dunlin.bytes_per_item;
             let met = measured.map(|bytes| bytes <= limit);
@@ -166,6 +173,7 @@ mod tests {
             p99_us: None,
             p99_9_us: None,
             bytes_per_item: None,
+            growth_bytes: None,
             clean,
             error: None,
             report: Value::Null,

@@ -184,6 +184,8 @@ where
     if makers.len() != shards || shards == 0 || u16::try_from(shards).is_err() {
         return Err(StartError::Count { setups: makers.len(), shards });
     }
+    // Before the shards' heaps are made. A kernel that knows no huge pages has none to refuse.
+    let _refused = sys::refuse_huge_pages();
     let (nofile, _) = sys::raise_nofile();
     let table_entries = u32::try_from(nofile).unwrap_or(u32::MAX).min(config.rings.table_entries_max);
     let (listening, sockets) = listen(&config)?;

@@ -89,6 +89,14 @@ pub(super) fn raise_nofile() -> (u64, u64) {
     limit(libc::RLIMIT_NOFILE)
 }
 
+/// Takes this process out of transparent huge pages, whatever the host's default; whether the kernel agreed. Each shard's
+/// heap would otherwise hold several pages of 2 MiB with little in them: 9 MB of resident memory per shard more.
+pub(super) fn refuse_huge_pages() -> bool {
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: this option takes numbers only and changes no memory.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) == 0 }
+}
+
 /// Bytes of memory that may be locked: soft limit (RLIMIT_MEMLOCK).
 pub(super) fn memlock_bytes() -> u64 {
     limit(libc::RLIMIT_MEMLOCK).0
@@ -187,5 +195,13 @@ mod tests {
         let (soft, hard) = raise_nofile();
         assert!(soft >= 256 && soft <= hard);
         assert!(!allowed_cpus().is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test asks the kernel")]
+    fn the_kernel_takes_a_process_out_of_huge_pages() {
+        assert!(refuse_huge_pages());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        assert!(status.lines().any(|line| line.split_whitespace().eq(["THP_enabled:", "0"])), "{status}");
     }
 }
