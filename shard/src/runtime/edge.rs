@@ -194,6 +194,16 @@ impl Edge {
             self.flushing.push_back(FlushDeadline { at: deadline, conn });
             self.want(conn, Reader::Off);
         } else {
+            self.end_politely(conn);
+        }
+    }
+
+    /// Ends a connection that the broker closes: what the peer still sent is thrown away first, because closing a socket with
+    /// unread bytes resets the connection, and a reset may overtake the last bytes that were sent.
+    pub(super) fn end_politely(&mut self, conn: ConnId) {
+        let (ring, slot) = self.conns.place(conn.slot);
+        if self.conns.of(conn).is_some() {
+            self.rings[ring].discard_input(slot, conn.generation);
             self.tear_down(conn);
         }
     }
@@ -214,9 +224,12 @@ impl Edge {
         if let Some(index) = state.output.checked_sub(1) {
             self.outputs.take_back(index as usize);
         }
+<<<<<<< HEAD
         if !state.ended {
             ring.discard_input(slot, conn.generation);
         }
+=======
+>>>>>>> 2b46f79 (shard/runtime: input is thrown away only where the broker closes)
         ring.close(slot, conn.generation);
         self.conns.free(conn);
         self.slot_freed(ring_index);

@@ -192,7 +192,7 @@ fn took<C: Core>(
                 edge.tear_down(conn);
             }
         }
-        Life::Closing if !state.is_backlogged() => edge.tear_down(conn),
+        Life::Closing if !state.is_backlogged() => edge.end_politely(conn),
         Life::Leaving => edge.settle_reader(conn),
         Life::Free | Life::Unknown | Life::Open | Life::Closing => {}
     }
