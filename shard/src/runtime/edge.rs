@@ -202,10 +202,10 @@ impl Edge {
     /// unread bytes resets the connection, and a reset may overtake the last bytes that were sent.
     pub(super) fn end_politely(&mut self, conn: ConnId) {
         let (ring, slot) = self.conns.place(conn.slot);
-        if self.conns.of(conn).is_some() {
+        if self.conns.of(conn).is_some_and(|state| !state.ended) {
             self.rings[ring].discard_input(slot, conn.generation);
-            self.tear_down(conn);
         }
+        self.tear_down(conn);
     }
 
     /// Ends a connection now: its operations, its socket, its slot. What it still had to send is dropped.
@@ -224,12 +224,6 @@ impl Edge {
         if let Some(index) = state.output.checked_sub(1) {
             self.outputs.take_back(index as usize);
         }
-<<<<<<< HEAD
-        if !state.ended {
-            ring.discard_input(slot, conn.generation);
-        }
-=======
->>>>>>> 2b46f79 (shard/runtime: input is thrown away only where the broker closes)
         ring.close(slot, conn.generation);
         self.conns.free(conn);
         self.slot_freed(ring_index);
