@@ -94,7 +94,8 @@ pub(super) struct Rare {
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) to: ShardId,
-    pub(super) arrival: Box<Arrival>,
+    /// What its home needs to know, until that is told.
+    pub(super) arrival: Option<Box<Arrival>>,
     pub(super) ticket: u32,
     pub(super) attempts: u8,
     /// The socket is being put into the other shard's ring, or will be offered again.

@@ -194,6 +194,7 @@ impl<C: Core> Shard<C> {
             Freight::Arrival { ticket, arrival } => {
                 handoff::news_came(edge, core, actions, *now, ((from, ticket), arrival));
             }
+            Freight::Gone { ticket } => edge.forget_arrival((from, ticket)),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Moves a connection to its home shard (ADR 0007).
 //!
 //! The socket goes by ring message from a slot of this shard's file table to a free slot of the home's; what is known of the
-//! connection, with all unread bytes, follows over the lane under the same ticket. The home waits for both halves, in either
-//! order. The receive here ends before the socket moves, so that no byte is lost and none is read twice.
+//! connection, with all unread bytes, goes over the lane in the same tick under the same ticket, so that the home wakes once. It
+//! waits for both halves, in either order. The receive here ends before the socket moves: no byte is lost and none is read
+//! twice.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -58,6 +59,7 @@ impl Edge {
         }
         self.arrivals.next_ticket = ticket.wrapping_add(1);
         state.life = Life::Leaving;
+        let arrival = Some(arrival);
         state.rare().leaving = Some(Leaving { to, arrival, ticket, attempts: 0, moving: false });
         self.want(conn, Reader::Off);
     }
@@ -75,24 +77,28 @@ impl Edge {
         }
         let there = Tag::new(Kind::HandoffIn, self.shard.0.into(), leaving.ticket);
         leaving.moving = true;
-        match self.lanes.doorbell(leaving.to).arrivals() {
-            Some(target) => self.rings[ring].hand_over(slot, conn.generation, target, there),
-            None => self.offer_again(conn),
+        let to = leaving.to;
+        let Some(target) = self.lanes.doorbell(to).arrivals() else {
+            self.offer_again(conn);
+            return;
+        };
+        self.rings[ring].hand_over(slot, conn.generation, target, there);
+        if let Some(arrival) = leaving.arrival.take() {
+            self.lanes.say(to, Freight::Arrival { ticket: leaving.ticket, arrival });
         }
     }
 
     /// The socket is in the home's table, or could not be put there.
     pub(super) fn handed_over(&mut self, completion: &Completion) {
         let conn = self.name_of(completion);
-        let Some(state) = self.conns.of(conn) else { return };
+        if self.conns.of(conn).is_none() {
+            return;
+        }
         if completion.result < 0 {
             // The home's table has just become full; it names another ring within a tick or two.
             self.offer_again(conn);
             return;
         }
-        let Some(leaving) = state.rare().leaving.take() else { return };
-        let freight = Freight::Arrival { ticket: leaving.ticket, arrival: leaving.arrival };
-        self.lanes.say(leaving.to, freight);
         self.rings[completion.ring].close(completion.tag.slot, conn.generation);
         self.conns.free(conn);
         self.slot_freed(completion.ring);
@@ -163,7 +169,19 @@ impl Edge {
 
     fn refuse_leaving(&mut self, conn: ConnId) {
         self.metrics.handoffs_refused += 1;
+        if let Some(leaving) = self.conns.of(conn).and_then(|state| state.rare().leaving.take())
+            && leaving.arrival.is_none()
+        {
+            self.lanes.say(leaving.to, Freight::Gone { ticket: leaving.ticket });
+        }
         self.tear_down(conn);
+    }
+
+    /// The other half of a connection that was coming home will not come.
+    pub(super) fn forget_arrival(&mut self, ticket: Ticket) {
+        if let Some(Half::Socket(conn)) = self.arrivals.halves.remove(&ticket) {
+            self.tear_down(conn);
+        }
     }
 }
 

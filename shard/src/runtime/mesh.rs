@@ -20,6 +20,8 @@ pub(super) enum Freight {
     Message(MeshMessage),
     /// What belongs to a socket that was put into the receiver's ring under this ticket.
     Arrival { ticket: u32, arrival: Box<Arrival> },
+    /// The socket of this ticket could not be put there: the connection is closed.
+    Gone { ticket: u32 },
 }
 
 type Batch = Vec<Freight>;

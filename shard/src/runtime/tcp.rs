@@ -286,8 +286,10 @@ fn keep_aside(state: &mut Conn, bytes: &[u8]) {
     match state.life {
         Life::Unknown => state.rare().backlog.extend_from_slice(bytes),
         Life::Leaving => {
-            if let Some(leaving) = &mut state.rare().leaving {
-                leaving.arrival.unread.extend_from_slice(bytes);
+            // Nothing is received any more when the news has left: see `Edge::proceed_leaving`.
+            if let Some(arrival) = state.rare().leaving.as_mut().and_then(|leaving| leaving.arrival.as_mut())
+            {
+                arrival.unread.extend_from_slice(bytes);
             }
         }
         Life::Free | Life::Open | Life::Closing => {}
