@@ -52,6 +52,8 @@ pub(super) struct Edge {
     /// Busy connections that the present look at them has still to see.
     pub(super) sweep_left: usize,
     pub(super) flushing: VecDeque<FlushDeadline>,
+    /// Connections in [`Life::Closing`].
+    pub(super) closing_count: u64,
     pub(super) metrics: EdgeMetrics,
     pub(super) now: Mono,
     /// The current period of silence, modulo 256.
@@ -108,6 +110,7 @@ impl Edge {
             swept_at: Mono(0),
             sweep_left: 0,
             flushing: VecDeque::new(),
+            closing_count: 0,
             metrics: EdgeMetrics::default(),
             now: Mono(0),
             epoch: 0,
@@ -191,6 +194,7 @@ impl Edge {
         let Some(state) = self.conns.of(conn) else { return };
         if flush && (state.output != 0 || state.is_backlogged()) {
             state.life = Life::Closing;
+            self.closing_count += 1;
             self.flushing.push_back(FlushDeadline { at: deadline, conn });
             self.want(conn, Reader::Off);
         } else {
@@ -224,6 +228,7 @@ impl Edge {
         if let Some(index) = state.output.checked_sub(1) {
             self.outputs.take_back(index as usize);
         }
+        self.closing_count -= u64::from(state.life == Life::Closing);
         ring.close(slot, conn.generation);
         self.conns.free(conn);
         self.slot_freed(ring_index);

@@ -352,9 +352,10 @@ impl Edge {
         self.flushing.front().map(|first| first.at)
     }
 
-    /// The shard is stopping and the core is done: what is not flushing has nobody to speak for it.
+    /// The shard is stopping and the core is done: what is not flushing has nobody to speak for it. Looks at the whole table only if
+    /// there are such connections.
     fn end_unfinished(&mut self) {
-        if self.metrics.connections == u64::try_from(self.flushing.len()).unwrap_or(u64::MAX) {
+        if self.metrics.connections == self.closing_count {
             return;
         }
         for conn in self.conns.all() {
@@ -365,8 +366,10 @@ impl Edge {
         }
     }
 
+    /// Watches the doorbell again. A ring of this shard that rings it ends the watch: the kernel fears a circle.
     fn watch_doorbell(&mut self) {
         use std::os::fd::AsFd as _;
+        self.doorbell.hush();
         self.rings[0].poll_eventfd(self.doorbell.eventfd().as_fd());
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::config::Park;
 use super::metrics::EdgeMetrics;
 use super::sys;
 use crate::control::{Answered, Control};
@@ -115,9 +116,9 @@ pub(super) struct Inbox {
 }
 
 /// Makes the two ends of a shard's inbox.
-pub(super) fn inbox(shard: ShardId) -> std::io::Result<(ShardHandle, Inbox)> {
+pub(super) fn inbox(shard: ShardId, park: Park) -> std::io::Result<(ShardHandle, Inbox)> {
     let (sender, letters) = bounded(INBOX_LETTERS);
-    let doorbell = Arc::new(Doorbell::new()?);
+    let doorbell = Arc::new(Doorbell::new(park)?);
     let handle = ShardHandle { shard, letters: sender, doorbell: Arc::clone(&doorbell) };
     Ok((handle, Inbox { letters, doorbell }))
 }
@@ -138,10 +139,11 @@ pub(super) struct Doorbell {
 }
 
 impl Doorbell {
-    fn new() -> std::io::Result<Self> {
+    /// A doorbell for a shard that sleeps like this: an executor's read of the eventfd must wait, a look at it must not.
+    fn new(park: Park) -> std::io::Result<Self> {
         Ok(Self {
             asleep: AtomicBool::new(false),
-            eventfd: sys::eventfd()?,
+            eventfd: sys::eventfd(park == Park::Executor)?,
             lanes: [const { AtomicU64::new(0) }; LANE_WORDS],
             arrivals: AtomicI32::new(-1),
         })
@@ -166,6 +168,11 @@ impl Doorbell {
     /// The shard is awake: nobody needs to ring.
     pub(super) fn wake_up(&self) {
         self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Forgets earlier rings, so that a new watch is not told of them. Only where nobody reads the eventfd.
+    pub(super) fn hush(&self) {
+        sys::drain_eventfd(&self.eventfd);
     }
 
     /// The eventfd that [`Doorbell::ring`] writes.
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_a_sleeper_is_woken() {
-        let doorbell = Doorbell::new().unwrap();
+        let doorbell = Doorbell::new(Park::Ring).unwrap();
         assert!(!doorbell.ring());
         doorbell.fall_asleep();
         assert!(doorbell.ring());
@@ -229,7 +236,7 @@ mod tests {
 
     #[test]
     fn marks_of_lanes_are_taken_once() {
-        let doorbell = Doorbell::new().unwrap();
+        let doorbell = Doorbell::new(Park::Ring).unwrap();
         doorbell.mark_lane(ShardId(3));
         doorbell.mark_lane(ShardId(70));
         assert!(doorbell.has_lanes(1));
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_full_inbox_refuses_and_says_so() {
-        let (handle, inbox) = inbox(ShardId(7)).unwrap();
+        let (handle, inbox) = inbox(ShardId(7), Park::Ring).unwrap();
         for _ in 0..INBOX_LETTERS {
             handle.send(Control::Stop).unwrap();
         }

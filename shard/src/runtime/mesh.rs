@@ -134,10 +134,11 @@ const LANE_BATCHES: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::config::Park;
     use crate::runtime::inbox::inbox;
 
     fn pair() -> (Lanes, Lanes, Arc<Doorbell>) {
-        let doorbells: Vec<_> = (0..2).map(|n| inbox(ShardId(n)).unwrap().1.doorbell).collect();
+        let doorbells: Vec<_> = (0..2).map(|n| inbox(ShardId(n), Park::Ring).unwrap().1.doorbell).collect();
         let mut both = lanes(&doorbells).into_iter();
         (both.next().unwrap(), both.next().unwrap(), Arc::clone(&doorbells[1]))
     }

@@ -193,7 +193,7 @@ where
     let mut inboxes = Vec::new();
     for shard in (0..).map(ShardId).take(shards) {
         let failed = |error: io::Error| StartError::Shard { shard, reason: error.to_string() };
-        let (handle, inbox) = inbox::inbox(shard).map_err(failed)?;
+        let (handle, inbox) = inbox::inbox(shard, config.park).map_err(failed)?;
         handles.push(handle);
         inboxes.push(inbox);
     }

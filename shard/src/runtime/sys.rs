@@ -56,12 +56,20 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A new eventfd, counter 0.
-pub(super) fn eventfd() -> io::Result<OwnedFd> {
+/// A new eventfd, counter 0. Reading an empty one waits or fails.
+pub(super) fn eventfd(waits: bool) -> io::Result<OwnedFd> {
+    let flags = if waits { libc::EFD_CLOEXEC } else { libc::EFD_CLOEXEC | libc::EFD_NONBLOCK };
     // SAFETY: no pointers are passed.
-    let raw = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    let raw = check(unsafe { libc::eventfd(0, flags) })?;
     // SAFETY: the descriptor was just made and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Sets an eventfd that does not wait back to 0.
+pub(super) fn drain_eventfd(eventfd: &OwnedFd) {
+    let mut count = [0_u8; 8];
+    // SAFETY: `count` is 8 writable bytes for the time of the call.
+    let _read = unsafe { libc::read(eventfd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
 /// Adds one to an eventfd. It cannot block and its counter cannot overflow in practice (2^64 rings).
