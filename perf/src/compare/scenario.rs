@@ -198,7 +198,7 @@ pub(crate) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "idle200k",
-        what: "200,000 idle MQTT 5 connections with a session and a subscription each, on twelve shards",
+        what: "200,000 idle MQTT 5 connections with a session and a subscription each, on four shards",
         arguments: &[
             "idle",
             "--connections",
@@ -215,7 +215,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::BytesPerItem(600.0)],
         has_floor: false,
         timed: false,
-        shards: Some(12),
+        shards: Some(4),
     },
     Scenario {
         name: "keepalive",
@@ -238,7 +238,7 @@ pub(crate) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "cycle",
-        what: "100,000 connections opened, subscribed and closed, ten times over, on six shards",
+        what: "100,000 connections opened, subscribed and closed, ten times over, on two shards",
         arguments: &[
             "cycle",
             "--connections",
@@ -253,7 +253,7 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::Growth(4.0)],
         has_floor: false,
         timed: false,
-        shards: Some(6),
+        shards: Some(2),
     },
 ];
 

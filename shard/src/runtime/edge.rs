@@ -88,9 +88,12 @@ impl Edge {
         let capacity = capacity_per_shard(&parts.config);
         let table_entries = parts.table_entries.min(capacity.saturating_add(TABLE_SLACK));
         let rings_max = rings_for(capacity, table_entries) as usize;
+        let mut shape = RingShape::new(&parts.config.rings, table_entries);
+        shape.buffer_count =
+            shared_buffer_count(shape.buffer_count, shards_beside(&parts.config.cores, parts.shard));
         let mut edge = Self {
             shard: parts.shard,
-            shape: RingShape::new(&parts.config.rings, table_entries),
+            shape,
             rings: Vec::new(),
             used: Vec::new(),
             rings_max,
@@ -127,7 +130,7 @@ impl Edge {
         let index = self.rings.len();
         let mut shape = self.shape;
         if index > 0 {
-            shape.buffer_count = later_buffer_count(shape.buffer_count, self.rings_max);
+            shape.buffer_count = shared_buffer_count(shape.buffer_count, self.rings_max);
         }
         let mut ring = Ring::new(&shape, index)?;
         let doorbell = self.doorbell.eventfd().as_fd();
@@ -327,13 +330,21 @@ fn reserve_of(table_entries: u32) -> u32 {
     (table_entries / 16).clamp(1, RESERVE_MAX)
 }
 
-/// Buffers of the rings after the first: they share what the first has, because the shard's load is the same however many
-/// rings it comes through.
-fn later_buffer_count(first: u16, rings_max: usize) -> u16 {
-    let share = usize::from(first) * 2 / rings_max.max(1);
-    let share = u16::try_from(share).unwrap_or(u16::MAX).min(first);
+/// Buffers of each of `rings` that one core turns: of the rings of a shard after its first, and of the first rings of shards
+/// on one core. They share what one ring would have, because the load is the same however many rings it comes through.
+fn shared_buffer_count(alone: u16, rings: usize) -> u16 {
+    let share = usize::from(alone) * 2 / rings.max(1);
+    let share = u16::try_from(share).unwrap_or(u16::MAX).min(alone);
     let power = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
-    power.clamp(first.min(LATER_BUFFERS_MIN), first)
+    power.clamp(alone.min(SHARED_BUFFERS_MIN), alone)
+}
+
+/// How many shards the core of this one turns. Shards without a core are spread by the scheduler.
+fn shards_beside(cores: &[Option<usize>], shard: ShardId) -> usize {
+    match cores.get(usize::from(shard.0)) {
+        Some(Some(core)) => cores.iter().filter(|other| **other == Some(*core)).count(),
+        Some(None) | None => 1,
+    }
 }
 
 /// A tick takes in about so many completions before it lets output leave: enough to coalesce, few enough for the cache.
@@ -346,8 +357,8 @@ const RESERVE_MAX: u32 = 1_024;
 /// Slots above a shard's capacity: the reserve, and connections on their way out.
 const TABLE_SLACK: u32 = 2 * RESERVE_MAX;
 
-/// Fewest receive buffers of a ring after the first.
-const LATER_BUFFERS_MIN: u16 = 128;
+/// Fewest receive buffers of a ring that shares.
+const SHARED_BUFFERS_MIN: u16 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -363,11 +374,18 @@ mod tests {
     }
 
     #[test]
-    fn later_rings_share_the_buffers() {
-        assert_eq!(later_buffer_count(1_024, 1), 1_024);
-        assert_eq!(later_buffer_count(1_024, 4), 512);
-        assert_eq!(later_buffer_count(1_024, 6), 256);
-        assert_eq!(later_buffer_count(1_024, 57), 128);
-        assert_eq!(later_buffer_count(16, 57), 16);
+    fn rings_of_one_core_share_the_buffers() {
+        assert_eq!(shared_buffer_count(1_024, 1), 1_024);
+        assert_eq!(shared_buffer_count(1_024, 4), 512);
+        assert_eq!(shared_buffer_count(1_024, 6), 256);
+        assert_eq!(shared_buffer_count(1_024, 57), 128);
+        assert_eq!(shared_buffer_count(16, 57), 16);
+    }
+
+    #[test]
+    fn shards_are_counted_by_their_core() {
+        let cores = [Some(0), Some(1), Some(0), Some(1), Some(0), None, None];
+        let counts: Vec<usize> = (0..7).map(|shard| shards_beside(&cores, ShardId(shard))).collect();
+        assert_eq!(counts, [3, 2, 3, 2, 3, 1, 1]);
     }
 }
