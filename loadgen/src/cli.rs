@@ -1,11 +1,13 @@
 //! The command line.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
-
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin_wire::{QoS, Version};
 
-use crate::source::SourcePool;
+use crate::hosts::port::PortChoice;
+use crate::hosts::proxy::{ProxyHeader, ProxyVersion};
+use crate::hosts::route::RoutePlan;
+use crate::hosts::source::Block;
+use crate::transport::{Endpoint, Transport};
 
 /// An MQTT load generator that checks what it receives.
 ///
@@ -34,9 +36,8 @@ Examples:
 /// Options of all scenarios.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Address of the broker, as mqtt://host:port or host:port.
-    #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ADDRESS", value_parser = target)]
-    pub(crate) target: SocketAddr,
+    #[command(flatten)]
+    pub(crate) way: WayArgs,
     /// MQTT version of all clients.
     #[arg(long, global = true, default_value = "3.1.1", value_name = "VERSION")]
     pub(crate) mqtt: MqttVersion,
@@ -55,12 +56,6 @@ pub(crate) struct RunArgs {
     /// Process id of the broker: its processor time and memory are read from /proc.
     #[arg(long, global = true, value_name = "PID")]
     pub(crate) broker_pid: Option<u32>,
-    /// Local addresses to connect from, as a block.
-    #[arg(long, global = true, value_name = "ADDRESS/BITS")]
-    pub(crate) source: Option<SourcePool>,
-    /// Connections per local address at most.
-    #[arg(long, global = true, default_value_t = crate::source::PER_ADDRESS)]
-    pub(crate) per_source: u32,
     /// Connections per io_uring at most; a ring's table holds no more than RLIMIT_NOFILE.
     #[arg(long, global = true, default_value_t = crate::engine::PER_RING)]
     pub(crate) per_ring: u32,
@@ -76,6 +71,61 @@ pub(crate) struct RunArgs {
     /// Print one JSON object instead of the table.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+/// Where connections go to and come from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WayArgs {
+    /// Where the broker listens: mqtt://host:port, host:port, host, or host:first-last for several ports.
+    ///
+    /// Given several times or as a list, connections are spread evenly over all addresses.
+    #[arg(long, global = true, default_value = "127.0.0.1:1883", value_name = "ENDPOINT", value_delimiter = ',', value_parser = Endpoint::parse)]
+    pub(crate) target: Vec<Endpoint>,
+    /// Local addresses to connect from: 10.0.0.5, 10.0.0.5-10.0.0.80, 127.1.0.0/16, 2001:db8::/64, or a list.
+    ///
+    /// One local address gives at most 28,000 connections to one port with the kernel's default settings, and
+    /// 64,511 with --ports 1024-65535. All of 127.0.0.0/8 can be used on the loopback device.
+    #[arg(long, global = true, value_name = "ADDRESSES", value_delimiter = ',')]
+    pub(crate) source: Vec<Block>,
+    /// Who chooses local ports: `kernel`, or the generator from `ephemeral` (the kernel's range) or a range.
+    ///
+    /// The kernel searches longer the fuller its range is. The generator walks through all combinations of
+    /// source and port in turn, passes over those in use, and uses every one.
+    #[arg(long, global = true, default_value = "kernel", value_name = "PORTS")]
+    pub(crate) ports: PortChoice,
+    /// Connections per local address and destination at most [default: 3500 where the kernel chooses ports].
+    #[arg(long, global = true)]
+    pub(crate) per_source: Option<u32>,
+    /// Bind local addresses that no interface has (IP_FREEBIND); answers must be routed to this host.
+    #[arg(long, global = true)]
+    pub(crate) free_bind: bool,
+    /// Begin each connection with a PROXY header, as from a load balancer, that names a made-up client.
+    #[arg(long, global = true, value_name = "VERSION")]
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
+    /// Addresses of the made-up clients, as for --source [default: 198.18.0.0/15, 2001:2::/48].
+    #[arg(long, global = true, value_name = "ADDRESSES", value_delimiter = ',', requires = "proxy_protocol")]
+    pub(crate) proxy_clients: Vec<Block>,
+}
+
+impl WayArgs {
+    /// The ways that are asked for.
+    pub(crate) fn route(&self) -> RoutePlan {
+        RoutePlan {
+            targets: self.target.iter().flat_map(|endpoint| endpoint.addresses.iter().copied()).collect(),
+            sources: self.source.clone(),
+            ports: self.ports,
+            per_source: self.per_source,
+            free_bind: self.free_bind,
+        }
+    }
+
+    /// What carries the clients' bytes.
+    pub(crate) fn transport(&self) -> Transport {
+        match self.proxy_protocol {
+            None => Transport::Tcp,
+            Some(version) => Transport::ProxiedTcp(ProxyHeader::new(version, &self.proxy_clients)),
+        }
+    }
 }
 
 /// What the connections do.
@@ -270,23 +320,6 @@ impl From<QosArg> for QoS {
     }
 }
 
-/// Resolves the broker's address; the port is 1883 unless it is given.
-fn target(text: &str) -> Result<SocketAddr, String> {
-    let address = text.strip_prefix("mqtt://").unwrap_or(text).trim_end_matches('/');
-    let has_port = address.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok());
-    let is_bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-    let resolved = if has_port && !is_bare_v6 {
-        address.to_socket_addrs()
-    } else {
-        (address.trim_matches(['[', ']']), DEFAULT_PORT).to_socket_addrs()
-    };
-    let mut addresses = resolved.map_err(|error| format!("{address:?}: {error}"))?;
-    addresses.next().ok_or_else(|| format!("{address:?} has no address"))
-}
-
-/// The port of MQTT without TLS.
-const DEFAULT_PORT: u16 = 1883;
-
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if (0.0..=1e6).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1,000,000".to_owned()) }
@@ -313,18 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn targets_in_all_forms() {
-        for (text, expected) in [
-            ("127.0.0.1:1884", "127.0.0.1:1884"),
-            ("mqtt://127.0.0.1:1884/", "127.0.0.1:1884"),
-            ("127.0.0.1", "127.0.0.1:1883"),
-            ("[::1]:7", "[::1]:7"),
-            ("::1", "[::1]:1883"),
-            ("[::1]", "[::1]:1883"),
-        ] {
-            assert_eq!(target(text).map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
-        }
-        assert!(target("").is_err());
+    fn destinations_and_sources_may_be_repeated_or_listed() {
+        let arguments = "dunlin-loadgen lat --target 127.0.0.1:7,[::1] --target 127.0.0.2:8-9 --source 10.0.0.1 --source ::1,10.1.0.0/24";
+        let cli = Cli::try_parse_from(arguments.split(' ')).unwrap();
+        let route = cli.settings.way.route();
+        assert_eq!((route.targets.len(), route.sources.len()), (4, 3));
+        assert!(Cli::try_parse_from("dunlin-loadgen lat --proxy-clients ::1".split(' ')).is_err());
     }
 
     #[test]

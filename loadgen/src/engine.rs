@@ -2,16 +2,16 @@
 //!
 //! The engine knows bytes and connections; a [`Script`] knows what they mean. In one *turn* the engine sends
 //! what the script has written (one send per connection), waits, and hands over what has come. An idle
-//! connection costs 72 bytes here (a [`Link`] and the ring's slot) and owns no buffer.
+//! connection costs 72 bytes here (a [`Link`] and the ring's slot; 4 more where the generator walks through ports) and owns no buffer.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_ring::{Bytes, Completion, Errno, Loan, OpenOptions, Ring, RingConfig, SlotId, wait_any};
+use dunlin_ring::{Bytes, Completion, Errno, Loan, Ring, RingConfig, SlotId, wait_any};
 
 use crate::clock::{Clock, Nanos};
-use crate::source::SourcePool;
+use crate::hosts::route::{Route, RouteCounters, RoutePlan};
+use crate::transport::{Leg, Transport};
 
 /// A connection of the generator, counted over all rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,10 @@ impl ConnId {
 
 /// What the connections of a scenario do.
 pub(crate) trait Script {
-    /// The connection is up, or could not be opened (then `freed` follows).
+    /// A leg of the way to a usable connection is done; `opened` follows the last one.
+    fn leg(&mut self, _conn: ConnId, _leg: Leg, _now: Nanos) {}
+
+    /// The client may speak, or the connection could not be opened (then `freed` follows).
     fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, now: Nanos, outbox: &mut Outbox);
 
     /// Bytes have come; returns how many of them were used. The rest comes again with what follows.
@@ -40,12 +43,12 @@ pub(crate) trait Script {
 }
 
 /// How the engine is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EngineConfig {
-    /// The broker.
-    pub(crate) target: SocketAddr,
-    /// Local addresses; `None` leaves the choice to the kernel.
-    pub(crate) sources: Option<SourcePool>,
+    /// Where connections go to and come from.
+    pub(crate) route: RoutePlan,
+    /// What carries the clients' bytes.
+    pub(crate) transport: Transport,
     /// Connections at most.
     pub(crate) connections: u32,
     /// Connections per ring at most.
@@ -59,7 +62,7 @@ pub(crate) struct Engine {
     rings: Vec<Ring>,
     outbox: Outbox,
     config: EngineConfig,
-    opened_count: u64,
+    route: Route,
 }
 
 impl Engine {
@@ -68,16 +71,8 @@ impl Engine {
     /// # Errors
     /// When the kernel refuses a ring of this size.
     pub(crate) fn new(config: EngineConfig) -> io::Result<Self> {
-        if let Some(pool) = config.sources
-            && pool.capacity() < u64::from(config.connections)
-        {
-            let text = format!(
-                "{} connections need more than the {} that the local addresses allow; widen --source or raise --per-source",
-                config.connections,
-                pool.capacity()
-            );
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
-        }
+        let route = Route::new(&config.route, config.connections)
+            .map_err(|error| io::Error::new(io::ErrorKind::AddrNotAvailable, error))?;
         let ring_count = config.connections.div_ceil(config.per_ring).max(1);
         let alone = ring_count == 1;
         let sizes = RingConfig {
@@ -89,12 +84,17 @@ impl Engine {
         };
         let rings = (0..ring_count).map(|_| Ring::new(sizes)).collect::<io::Result<Vec<_>>>()?;
         let count = config.connections as usize;
-        Ok(Self { rings, outbox: Outbox::new(count), config, opened_count: 0 })
+        Ok(Self { rings, outbox: Outbox::new(count), config, route })
     }
 
     /// What is written to connections.
     pub(crate) const fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// What happened to local addresses and ports.
+    pub(crate) const fn route_counters(&self) -> RouteCounters {
+        self.route.counters()
     }
 
     /// Rings in use.
@@ -164,10 +164,43 @@ impl Engine {
     }
 
     fn open(&mut self, conn: ConnId) {
-        let source = self.config.sources.map(|pool| pool.address(self.opened_count));
-        self.opened_count += 1;
+        let options = self.route.take(conn.0);
         let (ring, slot) = place(conn, self.config.per_ring);
-        self.rings[ring].open(slot, OpenOptions { target: self.config.target, source, no_delay: true });
+        self.rings[ring].open(slot, options);
+    }
+
+    fn opened<S: Script>(&mut self, conn: ConnId, result: Result<(), Errno>, now: Nanos, script: &mut S) {
+        match result {
+            Ok(()) => {
+                let (ring, slot) = place(conn, self.config.per_ring);
+                self.outbox.links[conn.index()].state.set(LinkState::OPEN);
+                self.rings[ring].receive(slot, !self.config.one_answer);
+                self.route.settled(conn.0);
+                if self.config.transport.speaks_first() {
+                    let target = self.route.target(conn.0);
+                    self.config.transport.connected(conn, target, self.outbox.buffer(conn));
+                }
+                script.leg(conn, Leg::TcpConnect, now);
+            }
+            Err(errno) if self.route.retries(conn.0, errno) => {
+                self.outbox.links[conn.index()].state.set(LinkState::RETRYING);
+                return;
+            }
+            Err(_) => {}
+        }
+        script.opened(conn, result, now, &mut self.outbox);
+    }
+
+    fn closed<S: Script>(&mut self, conn: ConnId, now: Nanos, script: &mut S) {
+        let state = &mut self.outbox.links[conn.index()].state;
+        if state.has(LinkState::RETRYING) {
+            state.clear(LinkState::RETRYING);
+            self.open(conn);
+            return;
+        }
+        self.route.release(conn.0);
+        self.outbox.forget(conn);
+        script.freed(conn, now, &mut self.outbox);
     }
 
     fn dispatch<S: Script>(&mut self, ring_index: usize, script: &mut S, clock: &Clock) {
@@ -179,12 +212,7 @@ impl Engine {
             let now = clock.now();
             match completion {
                 Completion::Opened { slot, result } => {
-                    let conn = ConnId(first + slot.0);
-                    if result.is_ok() {
-                        self.outbox.links[conn.index()].state.set(LinkState::OPEN);
-                        self.rings[ring_index].receive(slot, !self.config.one_answer);
-                    }
-                    script.opened(conn, result, now, &mut self.outbox);
+                    self.opened(ConnId(first + slot.0), result, now, script);
                 }
                 Completion::Received { slot, loan } => {
                     self.received(ring_index, ConnId(first + slot.0), loan, now, script);
@@ -196,11 +224,7 @@ impl Engine {
                     self.rings[ring_index].close(slot);
                 }
                 Completion::Sent { slot, result, bytes } => self.sent(ring_index, slot, result, bytes),
-                Completion::Closed { slot } => {
-                    let conn = ConnId(first + slot.0);
-                    self.outbox.forget(conn);
-                    script.freed(conn, now, &mut self.outbox);
-                }
+                Completion::Closed { slot } => self.closed(ConnId(first + slot.0), now, script),
                 Completion::Accepted { .. } | Completion::AcceptFailed { .. } => {
                     unreachable!("the generator does not listen")
                 }
@@ -336,6 +360,8 @@ impl LinkState {
     const OPEN: u8 = 1;
     const DIRTY: u8 = 1 << 1;
     const SENDING: u8 = 1 << 2;
+    /// The opening failed on its local address; it begins again when the socket is gone.
+    const RETRYING: u8 = 1 << 7;
 
     const fn has(self, flags: u8) -> bool {
         self.0 & flags != 0

@@ -2,7 +2,8 @@
 //!
 //! Reading order: `cli.rs` (what can be asked for), `scenario/` (what the connections do), `topology.rs` (who
 //! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
-//! `engine.rs` (connections over rings), `meter.rs` and `report.rs` (what is printed).
+//! `engine.rs` (connections over rings), `transport.rs` (what carries them), `hosts/` (where they come from and go
+//! to), `meter.rs` and `report.rs` (what is printed).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod dice;
 mod engine;
 mod failures;
 mod floor;
+mod hosts;
 mod keep_alive;
 mod meter;
 mod pace;
@@ -22,9 +24,9 @@ mod process;
 mod report;
 mod roster;
 mod scenario;
-mod source;
 mod stamp;
 mod topology;
+mod transport;
 mod verify;
 
 use std::io::Write as _;
@@ -143,9 +145,9 @@ fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
     }
     let protocol = if arguments.floor { Protocol::Floor } else { Protocol::Mqtt(arguments.mqtt.into()) };
     Ok(Settings {
-        target: arguments.target,
+        route: arguments.way.route(),
+        transport: arguments.way.transport(),
         protocol,
-        sources: arguments.source.map(|pool| pool.with_per_address(arguments.per_source)),
         per_ring: arguments.per_ring.max(1),
         broker_pid: arguments.broker_pid,
         seed: arguments.seed,

@@ -58,6 +58,14 @@ pub(crate) const fn family(address: &SocketAddr) -> i32 {
     }
 }
 
+/// The socket option (level and name) that lets `source` be bound although no interface has it.
+pub(crate) const fn free_bind_option(source: &SocketAddr) -> (i32, i32) {
+    match source {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_FREEBIND),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND),
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "AF_INET is 2 and AF_INET6 is 10")]
 const FAMILY_V4: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
 #[expect(clippy::cast_possible_truncation, reason = "AF_INET is 2 and AF_INET6 is 10")]

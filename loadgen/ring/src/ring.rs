@@ -16,7 +16,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
-use crate::address::{Address, family};
+use crate::address::{Address, family, free_bind_option};
 use crate::buffers::{BufferPool, GROUP, Loan};
 use crate::slot::{Bytes, Slot, SlotId, State};
 
@@ -44,11 +44,21 @@ pub struct OpenOptions {
     pub source: Option<SocketAddr>,
     /// Whether TCP_NODELAY is set before connecting.
     pub no_delay: bool,
+    /// Whether the local address may be one that no interface has (IP_FREEBIND).
+    pub free_bind: bool,
 }
 
 /// An error number of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
+
+impl Errno {
+    /// The local address and port belong to somebody else.
+    pub const ADDRESS_IN_USE: Self = Self(libc::EADDRINUSE);
+    /// The host does not have the local address, or has no free port on it, or this very four-tuple is in use
+    /// or rests after a close.
+    pub const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL);
+}
 
 impl fmt::Display for Errno {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,6 +202,10 @@ impl Ring {
             self.push_option(slot, libc::SOL_SOCKET, libc::SO_REUSEADDR);
             if source.port() == 0 {
                 self.push_option(slot, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+            }
+            if options.free_bind {
+                let (level, name) = free_bind_option(&source);
+                self.push_option(slot, level, name);
             }
             self.push_bind(slot, source);
         }
@@ -629,8 +643,8 @@ const SLOT_MASK: u64 = 0xFFFF_FFFF;
 /// The links of an opening chain report only failure, and a failure silences the rest of the chain: each
 /// chain has exactly one completion.
 const LINKED: Flags = Flags::IO_LINK.union(Flags::SKIP_SUCCESS);
-/// SOCKET, three options, BIND, CONNECT.
-const CHAIN_MAX: usize = 6;
+/// SOCKET, four options, BIND, CONNECT.
+const CHAIN_MAX: usize = 7;
 static ONE: libc::c_int = 1;
 
 #[cfg(test)]
@@ -659,7 +673,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
         let source = Some("127.0.9.9:0".parse().unwrap());
-        ring.open(slot, OpenOptions { target, source, no_delay: true });
+        ring.open(slot, OpenOptions { target, source, no_delay: true, free_bind: false });
         assert!(matches!(next(ring), Completion::Opened { result: Ok(()), .. }));
         let (stream, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip().to_string(), "127.0.9.9");
@@ -718,10 +732,35 @@ mod tests {
     fn a_refused_connection_reports_and_closes() {
         let mut ring = Ring::new(config(2)).unwrap();
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        ring.open(SlotId(1), OpenOptions { target: unused, source: None, no_delay: true });
+        ring.open(SlotId(1), OpenOptions { target: unused, source: None, no_delay: true, free_bind: false });
         let Completion::Opened { result, .. } = next(&mut ring) else { panic!("no answer") };
         assert_eq!(result, Err(Errno(libc::ECONNREFUSED)));
         assert!(matches!(next(&mut ring), Completion::Closed { .. }));
+    }
+
+    #[test]
+    fn an_address_that_no_interface_has_is_bound_only_when_asked() {
+        for (target, source) in [("127.0.0.1:9", "198.51.100.7:0"), ("[::1]:9", "[2001:db8::7]:0")] {
+            let options = OpenOptions {
+                target: target.parse().unwrap(),
+                source: Some(source.parse().unwrap()),
+                no_delay: true,
+                free_bind: false,
+            };
+            let mut ring = Ring::new(config(2)).unwrap();
+            ring.open(SlotId(0), options);
+            let Completion::Opened { result, .. } = next(&mut ring) else { panic!("no answer") };
+            assert_eq!(result, Err(Errno::ADDRESS_NOT_AVAILABLE), "{source}");
+            ring.open(SlotId(1), OpenOptions { free_bind: true, ..options });
+            // Whether anything answers such an address is up to the host's routes; binding it is not refused.
+            ring.wait(Some(Duration::from_millis(50))).unwrap();
+            ring.reap();
+            let second = std::iter::from_fn(|| ring.poll_completion());
+            let refused = |completion: Completion| {
+                matches!(completion, Completion::Opened { result: Err(Errno::ADDRESS_NOT_AVAILABLE), .. })
+            };
+            assert!(!second.into_iter().any(refused), "{source}");
+        }
     }
 
     #[test]

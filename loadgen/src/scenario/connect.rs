@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use dunlin_ring::Errno;
 use dunlin_wire::ReasonCode;
 
-use super::{RunError, Settings, host};
+use super::{RunError, Settings, add_collisions, host};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -15,6 +15,7 @@ use crate::meter::{Meter, fill_window};
 use crate::pace::Schedule;
 use crate::report::{Percentiles, Report, histogram};
 use crate::roster::Roster;
+use crate::transport::Leg;
 
 /// A connect storm.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: settings.target,
-        sources: settings.sources,
+        route: settings.route.clone(),
+        transport: settings.transport.clone(),
         connections: settings.concurrency,
         per_ring: settings.per_ring,
         one_answer: true,
@@ -67,6 +68,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     };
     fill_window(&mut report, from, to);
     report.judge_generator(false);
+    add_collisions(&mut report, &engine);
     Ok(report)
 }
 
@@ -142,12 +144,18 @@ impl Storm {
 }
 
 impl Script for Storm {
+    fn leg(&mut self, conn: ConnId, leg: Leg, now: Nanos) {
+        match leg {
+            Leg::TcpConnect if self.measuring => {
+                self.tcp_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
+            }
+            Leg::TcpConnect => {}
+        }
+    }
+
     fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, now: Nanos, outbox: &mut Outbox) {
         match result {
             Ok(()) => {
-                if self.measuring {
-                    self.tcp_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
-                }
                 self.since[conn.index()] = now;
                 let hello =
                     || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };

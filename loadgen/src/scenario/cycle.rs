@@ -3,7 +3,7 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, host, set_up, settle};
+use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -31,8 +31,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: settings.target,
-        sources: settings.sources,
+        route: settings.route.clone(),
+        transport: settings.transport.clone(),
         connections: plan.connections,
         per_ring: settings.per_ring,
         one_answer: false,
@@ -72,6 +72,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         report.extra.push(mebibytes("broker memory kept", kept));
     }
     report.rounds = rounds;
+    add_collisions(&mut report, &engine);
     Ok(report)
 }
 

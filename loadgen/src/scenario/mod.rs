@@ -6,21 +6,23 @@ pub(crate) mod subscribe;
 pub(crate) mod traffic;
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{Engine, Script};
 use crate::failures::Failures;
+use crate::hosts::route::RoutePlan;
+use crate::report::{Figure, Report, ratio};
 use crate::roster::Protocol;
-use crate::source::SourcePool;
+use crate::transport::Transport;
 
 /// What all scenarios share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The broker.
-    pub(crate) target: SocketAddr,
+    /// Where connections go to and come from.
+    pub(crate) route: RoutePlan,
+    /// What carries the clients' bytes.
+    pub(crate) transport: Transport,
     pub(crate) protocol: Protocol,
-    pub(crate) sources: Option<SourcePool>,
     pub(crate) per_ring: u32,
     /// Process to read processor time and memory of.
     pub(crate) broker_pid: Option<u32>,
@@ -65,6 +67,18 @@ pub(crate) enum RunError {
 /// Adds what was being done to an error of the host.
 pub(crate) fn host(doing: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::Host { doing, source }
+}
+
+/// Adds how often a local address or port was in use, if it was.
+pub(crate) fn add_collisions(report: &mut Report, engine: &Engine) {
+    let counters = engine.route_counters();
+    for (name, count) in
+        [("local addresses in use", counters.collided), ("openings without address", counters.exhausted)]
+    {
+        if count > 0 {
+            report.extra.push(Figure { name, value: ratio(count, 1), unit: "times" });
+        }
+    }
 }
 
 /// A script that sets itself up before it can be measured.

@@ -3,7 +3,7 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, host, set_up, settle};
+use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -34,8 +34,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: settings.target,
-        sources: settings.sources,
+        route: settings.route.clone(),
+        transport: settings.transport.clone(),
         connections: plan.clients,
         per_ring: settings.per_ring,
         one_answer: false,
@@ -78,6 +78,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     }
     report.failures = script.failures.count();
     report.failure_examples = script.failures.examples().to_vec();
+    add_collisions(&mut report, &engine);
     Ok(report)
 }
 

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, host, set_up, settle};
+use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
 use crate::client::{Client, Fault, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::dice::Dice;
@@ -65,8 +65,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
     let mut engine = Engine::new(EngineConfig {
-        target: settings.target,
-        sources: settings.sources,
+        route: settings.route.clone(),
+        transport: settings.transport.clone(),
         connections: plan.topology.connections(),
         per_ring: settings.per_ring,
         one_answer: false,
@@ -107,6 +107,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         let rings = u32::try_from(engine.ring_count()).unwrap_or(u32::MAX);
         report.extra.push(Figure { name: "rings", value: f64::from(rings), unit: "" });
     }
+    add_collisions(&mut report, &engine);
     Ok(report)
 }
 
