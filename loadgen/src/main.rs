@@ -21,6 +21,8 @@ mod pace;
 #[allow(dead_code, unused_imports, reason = "read by the commands that run and explain plans")]
 mod plan;
 mod process;
+#[allow(dead_code, unused_imports, reason = "the scenario runtime and the outputs are its readers")]
+mod record;
 mod report;
 mod roster;
 mod scenario;
