@@ -273,8 +273,9 @@ pub(crate) struct PacingArgs {
     /// Messages per second over all publishers on an absolute schedule (open loop).
     #[arg(long)]
     pub(crate) rate: Option<u64>,
-    /// Poll instead of sleeping between scheduled messages.
-    #[arg(long, requires = "rate")]
+    /// Poll instead of sleeping: neither is the generator's wake-up in the latency, nor does the broker's processor time
+    /// contain waking it.
+    #[arg(long)]
     pub(crate) spin: bool,
 }
 

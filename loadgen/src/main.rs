@@ -137,7 +137,7 @@ fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message
 const fn pace(arguments: PacingArgs) -> Pacing {
     match arguments.rate {
         Some(per_second) => Pacing::Open { per_second, spin: arguments.spin },
-        None => Pacing::Closed { window: arguments.window },
+        None => Pacing::Closed { window: arguments.window, spin: arguments.spin },
     }
 }
 

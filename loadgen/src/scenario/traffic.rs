@@ -31,6 +31,8 @@ pub(crate) enum Pacing {
     Closed {
         /// Messages per sender.
         window: u32,
+        /// Poll instead of sleeping, so that the broker never pays for waking the generator.
+        spin: bool,
     },
     /// An absolute schedule over all senders, whatever the broker does.
     Open {
@@ -41,6 +43,13 @@ pub(crate) enum Pacing {
     },
     /// Nothing is sent.
     Silent,
+}
+
+impl Pacing {
+    /// Whether the generator polls while it waits.
+    const fn polls(self) -> bool {
+        matches!(self, Self::Closed { spin: true, .. } | Self::Open { spin: true, .. })
+    }
 }
 
 /// A traffic scenario.
@@ -76,7 +85,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, settings.patience_seconds)?;
     let up_at = clock.now();
     let settled_at = up_at.after(traffic.plan.settle_ns);
-    settle(&mut traffic, &mut engine, &clock, settled_at)?;
+    // Not `settle`: the connections must be kept alive meanwhile.
+    traffic.run_until(&mut engine, &clock, settled_at)?;
     let after = meter.footprint().map_err(host("reading the broker's memory"))?;
 
     let start = clock.now();
@@ -95,7 +105,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     let mut report = traffic.report(settings);
     report.count = counted;
     fill_window(&mut report, from, to);
-    report.judge_generator(matches!(traffic.plan.pacing, Pacing::Open { spin: true, .. }));
+    report.judge_generator(traffic.plan.pacing.polls());
     if traffic.plan.settle_ns > 0 {
         let items = u64::from(traffic.plan.topology.connections());
         report.memory = memory_report("connection", items, before, after);
@@ -153,7 +163,7 @@ impl Traffic {
         let topology = &plan.topology;
         let senders = topology.senders as usize;
         let window = match plan.pacing {
-            Pacing::Closed { window } => window as usize,
+            Pacing::Closed { window, .. } => window as usize,
             Pacing::Open { .. } | Pacing::Silent => 0,
         };
         let subscribes = settings.protocol != Protocol::Floor;
@@ -201,7 +211,7 @@ impl Traffic {
     /// Starts sending.
     fn begin(&mut self, now: Nanos, outbox: &mut Outbox) {
         match self.plan.pacing {
-            Pacing::Closed { window } => {
+            Pacing::Closed { window, .. } => {
                 for _ in 0..window {
                     for flow in 0..self.plan.topology.senders {
                         self.send(flow, now, outbox);
@@ -214,7 +224,7 @@ impl Traffic {
     }
 
     fn run_until(&mut self, engine: &mut Engine, clock: &Clock, deadline: Nanos) -> Result<(), RunError> {
-        let spin = matches!(self.plan.pacing, Pacing::Open { spin: true, .. });
+        let spin = self.plan.pacing.polls();
         loop {
             let now = clock.now();
             if now >= deadline {
@@ -308,7 +318,7 @@ impl Traffic {
     /// The place of a message in its sender's window, in a closed loop.
     fn place(&self, flow: u32, ticket: u32) -> Option<usize> {
         match self.plan.pacing {
-            Pacing::Closed { window } => Some((flow * window + ticket % window) as usize),
+            Pacing::Closed { window, .. } => Some((flow * window + ticket % window) as usize),
             Pacing::Open { .. } | Pacing::Silent => None,
         }
     }
