@@ -8,6 +8,8 @@ mod client_events;
 mod clock;
 mod config;
 mod log;
+#[cfg(test)]
+mod manual;
 mod selfcheck;
 mod signals;
 mod sys_topics;

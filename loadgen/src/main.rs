@@ -16,6 +16,8 @@ mod failures;
 mod floor;
 mod hosts;
 mod keep_alive;
+#[cfg(test)]
+mod manual;
 mod meter;
 mod pace;
 #[allow(dead_code, unused_imports, reason = "read by the commands that run and explain plans")]
