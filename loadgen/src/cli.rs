@@ -19,7 +19,7 @@ use crate::transport::{Endpoint, Transport};
 #[command(name = "dunlin-loadgen", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) scenario: Scenario,
+    pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) settings: RunArgs,
 }
@@ -128,7 +128,19 @@ impl WayArgs {
     }
 }
 
-/// What the connections do.
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Quick(Scenario),
+    /// Watch a broker (--broker-pid) for --seconds without any load: what the kernel knows of it and of the host.
+    ///
+    /// Processor time of all threads, memory, switches, faults, open files; its cgroup, if it has one of its own; sockets
+    /// and the memory of the kernel for them; drops, retransmits and overflows; each core; energy, where it can be read.
+    Observe,
+}
+
+/// What the connections do, in the quick commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
     /// Connect many clients, each with a subscription of its own, and hold them.

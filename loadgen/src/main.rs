@@ -3,7 +3,7 @@
 //! Reading order: `cli.rs` (what can be asked for), `scenario/` (what the connections do), `topology.rs` (who
 //! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
 //! `engine.rs` (connections over rings), `transport.rs` (what carries them), `hosts/` (where they come from and go
-//! to), `meter.rs` and `report.rs` (what is printed).
+//! to), `observe/` (what the kernel knows), `report.rs` (what is printed).
 
 #![forbid(unsafe_code)]
 
@@ -18,11 +18,10 @@ mod hosts;
 mod keep_alive;
 #[cfg(test)]
 mod manual;
-mod meter;
+mod observe;
 mod pace;
 #[allow(dead_code, unused_imports, reason = "read by the commands that run and explain plans")]
 mod plan;
-mod process;
 #[allow(dead_code, unused_imports, reason = "the scenario runtime and the outputs are its readers")]
 mod record;
 mod report;
@@ -33,13 +32,13 @@ mod topology;
 mod transport;
 mod verify;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Message, PacingArgs, RunArgs, Scenario};
+use cli::{Cli, Command, Message, PacingArgs, RunArgs, Scenario};
 use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
@@ -53,7 +52,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.settings.json;
-    match run(cli) {
+    let scenario = match cli.command {
+        Command::Observe => return watch(&cli.settings),
+        Command::Quick(scenario) => scenario,
+    };
+    match run(scenario, &cli.settings) {
         Ok(report) => {
             let text = if json { as_json(&report) } else { report.table() };
             let written = std::io::stdout().write_all(text.as_bytes());
@@ -66,16 +69,41 @@ fn main() -> ExitCode {
     }
 }
 
-fn as_json(report: &Report) -> String {
+/// Observes a broker without load.
+fn watch(arguments: &RunArgs) -> ExitCode {
+    let live = std::io::stderr().is_terminal();
+    let mut show = |point: &observe::Point| {
+        if live {
+            drop(writeln!(std::io::stderr(), "{}", observe::line(point)));
+        }
+    };
+    match observe::observe(arguments.broker_pid, nanoseconds(arguments.seconds), &mut show) {
+        Ok(observed) => {
+            let text = if arguments.json { as_json(&observed) } else { observe::table(&observed) };
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if written.is_ok() && observed.broker_ended_ns.is_none() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(1)
+            }
+        }
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "dunlin-loadgen: observing the broker (--broker-pid): {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn as_json(report: &impl serde::Serialize) -> String {
     let mut text =
         serde_json::to_string_pretty(report).expect("the report has only strings, numbers and lists");
     text.push('\n');
     text
 }
 
-fn run(cli: Cli) -> Result<Report, RunError> {
-    let settings = settings(&cli.settings)?;
-    match cli.scenario {
+fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
+    let settings = settings(arguments)?;
+    match scenario {
         Scenario::Idle { connections, keep_alive, rate, settle, message } => {
             let senders = u32::from(rate > 0);
             let topology = Topology { shape: Shape::Own, senders, receivers: connections };

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::clock::SECOND_NS;
+use crate::observe::limit::GeneratorSigns;
 use crate::verify::Violations;
 
 /// The result of a run. Absent fields do not apply to the scenario or were not asked for.
@@ -146,19 +147,15 @@ impl Report {
 
     /// Adds notes about a generator that was the limit. `polls`: it fills its core by design.
     pub(crate) fn judge_generator(&mut self, polls: bool) {
-        let broker_idle = self.broker_cores.is_none_or(|cores| cores < FULL_CORE);
-        if !polls && self.generator_cores >= FULL_CORE && broker_idle {
-            self.notes
-                .push("the generator filled its core: the rate is its own, not the broker's".to_owned());
-        }
-        if let Some(late) = self.late
-            && late.saturating_mul(LATE_SHARE) > self.count
-        {
-            self.notes.push(format!(
-                "{late} of some {} messages left more than a millisecond late: the latencies are the generator's",
-                self.count
-            ));
-        }
+        let signs = GeneratorSigns {
+            busy: self.generator_cores,
+            polls,
+            sent_count: self.count,
+            late_count: self.late.unwrap_or(0),
+            overflow_count: 0,
+            broker_busy: self.broker_cores,
+        };
+        self.notes.extend(signs.doubts().into_iter().map(|doubt| doubt.text));
     }
 
     /// The table for people.
@@ -256,11 +253,6 @@ impl Table {
     }
 }
 
-/// A core this busy is the limit.
-const FULL_CORE: f64 = 0.97;
-/// One late message in this many is noted.
-const LATE_SHARE: u64 = 100;
-
 /// Nanoseconds as microseconds.
 pub(crate) fn micro(nanoseconds: u64) -> f64 {
     ratio(nanoseconds, 1_000)
@@ -277,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_generator_is_noted_unless_it_polls_or_the_broker_is_full_too() {
+    fn a_full_generator_is_noted_unless_it_polls() {
         let notes = |generator_cores, broker_cores, polls| {
             let mut report = Report { generator_cores, broker_cores, ..Report::default() };
             report.judge_generator(polls);
@@ -285,7 +277,8 @@ mod tests {
         };
         assert_eq!(notes(0.99, Some(0.5), false), 1);
         assert_eq!(notes(0.99, Some(0.5), true), 0);
-        assert_eq!(notes(0.99, Some(0.99), false), 0);
+        // Both are: worth a note, but the rate is the broker's too.
+        assert_eq!(notes(0.99, Some(0.99), false), 1);
         assert_eq!(notes(0.5, Some(0.5), false), 0);
     }
 

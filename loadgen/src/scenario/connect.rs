@@ -11,7 +11,7 @@ use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
-use crate::meter::{Meter, fill_window};
+use crate::observe::meter::{Meter, fill_window};
 use crate::pace::Schedule;
 use crate::report::{Percentiles, Report, histogram};
 use crate::roster::Roster;

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Nanos};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
-use crate::meter::{Footprint, Meter, fill_window};
+use crate::observe::meter::{Footprint, Meter, fill_window};
 use crate::report::{Figure, Report, RoundMemory};
 use crate::roster::Roster;
 

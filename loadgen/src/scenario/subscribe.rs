@@ -9,7 +9,7 @@ use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
-use crate::meter::{Meter, fill_window, memory_report};
+use crate::observe::meter::{Meter, fill_window, memory_report};
 use crate::report::{Figure, Report};
 use crate::roster::Roster;
 

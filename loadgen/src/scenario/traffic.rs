@@ -16,7 +16,7 @@ use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::keep_alive::Sweep;
-use crate::meter::{Meter, fill_window, memory_report};
+use crate::observe::meter::{Meter, fill_window, memory_report};
 use crate::pace::Schedule;
 use crate::report::{Figure, Percentiles, Report, histogram, ratio};
 use crate::roster::{Protocol, Roster};

@@ -2,13 +2,16 @@
 
 use std::io;
 
+use super::figures::Host;
+use super::kernel::slab_bytes;
+use super::process::{Memory, Process};
 use crate::clock::{Clock, Nanos};
-use crate::process::{Memory, Process, kernel_slab_bytes};
 use crate::report::{MemoryReport, Report, ratio};
 
 /// Reads the broker (if its process id is known) and the generator.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    host: Host,
     broker: Option<Process>,
     own: Process,
 }
@@ -42,7 +45,9 @@ impl Meter {
     /// # Errors
     /// When there is no such process.
     pub(crate) fn new(broker_pid: Option<u32>) -> io::Result<Self> {
-        Ok(Self { broker: broker_pid.map(Process::new).transpose()?, own: Process::own() })
+        let host = Host::live();
+        let broker = broker_pid.map(|pid| Process::new(&host, pid)).transpose()?;
+        Ok(Self { broker, own: Process::own(&host), host })
     }
 
     /// Reads processor times.
@@ -60,7 +65,7 @@ impl Meter {
     /// When the broker has ended.
     pub(crate) fn footprint(&self) -> io::Result<Footprint> {
         let broker = self.broker.as_ref().map(Process::memory).transpose()?;
-        Ok(Footprint { broker, own: self.own.memory()?, slab_bytes: kernel_slab_bytes() })
+        Ok(Footprint { broker, own: self.own.memory()?, slab_bytes: slab_bytes(&self.host) })
     }
 }
 
