@@ -69,11 +69,12 @@ impl Process {
     /// When there is none, or its figures may not be read.
     pub(crate) fn new(host: &Host, pid: u32) -> io::Result<Self> {
         let mut process = Self { folder: host.proc(pid.to_string()), started_ticks: None };
-        let stat = process.stat().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
+        let stat = process.stat().map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
                 io::Error::new(error.kind(), format!("there is no process {pid} on this host"))
+            } else {
+                error
             }
-            _ => error,
         })?;
         process.started_ticks = Some(stat.started_ticks);
         Ok(process)
