@@ -20,10 +20,12 @@ use crate::client_events::ClientEvents;
 use crate::config::schema::SETTINGS;
 use crate::config::{self, ConfigError, Effective, Origin, Settings, Sources, env, print};
 use crate::log::{self, Log};
+use crate::notify::{self, Notify};
 use crate::selfcheck;
 use crate::signals;
 use crate::telemetry::Telemetry;
 use crate::topology::{self, Topology, TopologyError};
+use crate::tune;
 
 /// `dunlin run`: until a signal ends it. 0 after a graceful stop, 1 when it could not start or had to be cut short.
 pub(crate) fn run(flags: RunFlags) -> ExitCode {
@@ -68,7 +70,7 @@ pub(crate) fn check(flags: CheckFlags) -> ExitCode {
             text,
         })),
     }
-    findings.extend(selfcheck::sysctls());
+    findings.extend(tune::findings());
     say(&if json { selfcheck::json(&findings) } else { selfcheck::table(&findings) });
     if edge_check::worst(&findings) == Verdict::Fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -79,13 +81,15 @@ fn serve(sources: Sources, effective: Effective) -> Result<ExitCode, BootError> 
     let settings = &effective.settings;
     let (log, log_writer) = log::start(settings.log.format, settings.log.level)
         .map_err(|source| BootError::Thread { name: "log", source })?;
-    let outcome = start(sources, effective, &log).map(|broker| broker.until_stopped(&signals));
+    let notify = notify::socket_of(&sources.env).map(std::ffi::OsStr::to_owned);
+    let notify = Notify::new(notify.as_deref()).map_err(|source| BootError::Notify { source })?;
+    let outcome = start(sources, effective, notify, &log).map(|broker| broker.until_stopped(&signals));
     log_writer.close();
     outcome
 }
 
 /// Host, shards, listeners, telemetry, start page: in this order.
-fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, BootError> {
+fn start(sources: Sources, effective: Effective, notify: Notify, log: &Log) -> Result<Broker, BootError> {
     let settings = &effective.settings;
     for warning in &effective.warnings {
         log.warn("configuration", &[("problem", warning.as_str().into())]);
@@ -112,7 +116,8 @@ fn start(sources: Sources, effective: Effective, log: &Log) -> Result<Broker, Bo
     let shard_ended = runtime.ended().clone();
     let all_ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
     say(&page);
-    Ok(Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log: log.clone() })
+    notify.ready(page.lines().nth(1).unwrap_or("serving")).map_err(|source| BootError::Notify { source })?;
+    Ok(Broker { notify, sources, effective, shards, shard_ended, all_ended, telemetry, log: log.clone() })
 }
 
 /// One core per shard, all with the same settings and the same seed.
@@ -212,9 +217,15 @@ fn random_seed() -> u64 {
 }
 
 /// Writes to standard output; a reader that has gone is no reason to stop a broker.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes a problem to standard error.
+pub(crate) fn complain_of(problem: &str) {
+    let text: String = problem.lines().map(|line| format!("dunlin: {line}\n")).collect();
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// Writes an error and its causes to standard error.
@@ -252,6 +263,14 @@ enum BootError {
     Thread {
         /// Its name.
         name: &'static str,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    #[error(
+        "systemd cannot be told that the broker is ready, so it would end it again: the socket in NOTIFY_SOCKET cannot be \
+         used; for a start by hand, unset that variable"
+    )]
+    Notify {
         /// What the kernel says.
         source: std::io::Error,
     },

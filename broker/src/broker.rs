@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::reload::{self, Change, Reloaded};
 use crate::config::{Effective, Sources};
 use crate::log::Log;
+use crate::notify::Notify;
 use crate::signals::Signal;
 use crate::telemetry::Telemetry;
 
@@ -32,6 +33,8 @@ pub(crate) struct Broker {
     pub(crate) telemetry: Telemetry,
     /// The log.
     pub(crate) log: Log,
+    /// The way to systemd.
+    pub(crate) notify: Notify,
 }
 
 /// How the shards ended: the last counters of each edge, or the first failure.
@@ -104,9 +107,12 @@ impl Broker {
 
     /// Ends the telemetry, then the shards, in bounded time. A second signal ends the process at once.
     fn stop(self, signal: &'static str, signals: &Receiver<Signal>) -> ExitCode {
-        let Self { shards, all_ended, telemetry, log, effective, .. } = self;
+        let Self { shards, all_ended, telemetry, log, effective, notify, .. } = self;
         let timeout_ms = effective.settings.shutdown.timeout_ms;
         log.info("stopping", &[("signal", signal.into()), ("timeout_ms", timeout_ms.into())]);
+        if let Err(error) = notify.stopping() {
+            log.warn("systemd was not told", &[("problem", error.to_string().into())]);
+        }
         let began = clock::now();
         telemetry.stop();
         let cut = after(Duration::from_millis(timeout_ms) + GRACE);
@@ -189,7 +195,8 @@ mod tests {
         let telemetry = Telemetry::start(Vec::new(), never(), (settings, Vec::new()), events, log.clone());
         let telemetry = telemetry.expect("a thread");
         let (sources, shards) = (Sources::default(), Vec::new());
-        let broker = Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log };
+        let notify = Notify::new(None).expect("nothing to open");
+        let broker = Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log, notify };
         let (sender, receiver) = bounded(8);
         for signal in signals {
             sender.send(*signal).expect("room");

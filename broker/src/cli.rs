@@ -1,4 +1,4 @@
-//! The command line: `dunlin [run]` and `dunlin check`.
+//! The command line: `dunlin [run]`, `dunlin check` and `dunlin tune`.
 //!
 //! Flags are texts here; what they may be is said once, in the configuration's schema.
 
@@ -30,6 +30,80 @@ pub(crate) enum Command {
     Run(RunFlags),
     /// Check the configuration and this host, and say what to change.
     Check(CheckFlags),
+    /// Compare the kernel's settings with a profile, change them, change them back.
+    #[command(subcommand, after_help = TUNE_HELP)]
+    Tune(TuneCommand),
+}
+
+/// What `dunlin tune` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TuneCommand {
+    /// Compare this host with a profile; 1 when something is not as wanted.
+    Check(TuneFlags),
+    /// Change what is not as wanted, and remember what it was. A second time changes nothing.
+    Apply(TuneApply),
+    /// Put back everything as it was before the first apply.
+    Revert(TuneRevert),
+    /// Say why a setting matters, what it costs, how to undo it, and who says so.
+    Explain(TuneExplain),
+}
+
+/// Flags of `dunlin tune check` and `apply`.
+#[derive(Debug, Args)]
+pub(crate) struct TuneFlags {
+    /// throughput, latency, density, edge or container; the one that was applied last, else density.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Connections that the host is to hold; each profile has a number of its own.
+    #[arg(long, value_name = "N")]
+    pub(crate) connections: Option<u64>,
+    /// The folder of an image instead of this host: only files are written there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `dunlin tune apply`.
+#[derive(Debug, Args)]
+pub(crate) struct TuneApply {
+    #[command(flatten)]
+    pub(crate) flags: TuneFlags,
+    /// Show what would be changed and touch nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Flags of `dunlin tune revert`.
+#[derive(Debug, Args)]
+pub(crate) struct TuneRevert {
+    /// The folder of an image instead of this host.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Show what would be changed and touch nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `dunlin tune explain`.
+#[derive(Debug, Args)]
+pub(crate) struct TuneExplain {
+    /// A setting, or a part of its name: `net.core.somaxconn`, `conntrack`.
+    #[arg(value_name = "SETTING", required_unless_present = "all")]
+    pub(crate) setting: Option<String>,
+    /// All settings.
+    #[arg(long, conflicts_with = "setting")]
+    pub(crate) all: bool,
+    /// Show how this host compares with this profile.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `dunlin run`.
@@ -151,6 +225,18 @@ fn key_of(flag: &str) -> &'static str {
         .expect("each flag of SettingFlags stands in the schema; a test counts them")
 }
 
+const TUNE_HELP: &str = "\
+Profiles: throughput (busy clients), latency (steady delay; sets a core aside from four CPUs on), density (very many \
+silent connections), edge (a small host behind a radio link), container (what a network namespace has of its own).
+
+  dunlin tune check --profile density            what differs, and how
+  sudo dunlin tune apply --profile density       change it; values are remembered in /var/lib/dunlin/tune.json
+  sudo dunlin tune revert                        exactly as it was before
+  dunlin tune explain somaxconn                  why
+
+What a host does not have (a card, a governor, a firewall) is 'n/a' with the reason, and no error. Exit codes: 0 all as \
+wanted, or done; 1 not, or something failed; 2 the command line was wrong.";
+
 const AFTER_HELP: &str = "\
 Every flag has a key in the configuration file and an environment variable DUNLIN_SECTION__KEY; flags win over the \
 environment, which wins over the file. `dunlin --print-config` shows all keys and where their values come from.
@@ -172,6 +258,7 @@ mod tests {
         match cli.into_command() {
             Command::Run(flags) => flags.settings.into_sources(Vec::new()),
             Command::Check(flags) => flags.settings.into_sources(Vec::new()),
+            Command::Tune(_) => panic!("dunlin tune reads no configuration"),
         }
     }
 

@@ -10,11 +10,13 @@ mod config;
 mod log;
 #[cfg(test)]
 mod manual;
+mod notify;
 mod selfcheck;
 mod signals;
 mod sys_topics;
 mod telemetry;
 mod topology;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Ok(cli::Command::Run(flags)) => boot::run(flags),
         Ok(cli::Command::Check(flags)) => boot::check(flags),
+        Ok(cli::Command::Tune(command)) => tune::tune(command),
         Err(ended) => ended,
     }
 }

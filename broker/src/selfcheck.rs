@@ -1,19 +1,14 @@
 //! `dunlin check`: configuration and host, as a table or as JSON, with what to change.
 //!
-//! The runtime knows what it cannot do without; this file adds the kernel settings of the profile in `tuning/`.
+//! The runtime knows what it cannot do without, and `tune.rs` what would be better; this file adds the listeners and
+//! writes the page.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 
 use dunlin_shard::runtime::selfcheck::{Finding, Verdict, worst};
 
 use crate::config::listen::ListenerUrl;
-
-/// Compares the kernel with the shipped profile: one finding per setting. A file read each.
-pub(crate) fn sysctls() -> Vec<Finding> {
-    wanted().map(|(name, wanted)| judge(name, wanted, current(name).as_deref())).collect()
-}
 
 /// Whether each listener could be bound now. Binds it for a moment.
 pub(crate) fn listeners(urls: &[ListenerUrl]) -> Vec<Finding> {
@@ -93,57 +88,9 @@ const fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn judge(name: &'static str, wanted: &'static str, current: Option<&str>) -> Finding {
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    let (verdict, text) = match current.map(|current| (current, number(current))) {
-        None => (Verdict::Good, "not present on this host, so it limits nothing".to_owned()),
-        Some((current, Some(found))) if Some(found) >= number(wanted) => (Verdict::Good, current.to_owned()),
-        Some((current, _)) => (
-            Verdict::Warning,
-            format!(
-                "is {current}; for very many connections set {wanted} (tuning/profiles/connections/sysctl.conf)"
-            ),
-        ),
-    };
-    Finding { subject: name, verdict, text }
-}
-
-/// The settings of the profile: name and least value.
-fn wanted() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = PROFILE.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the process asks the kernel, before the shards start")]
-fn current(name: &str) -> Option<String> {
-    let path: PathBuf = ["/proc/sys".to_owned(), name.replace('.', "/")].iter().collect();
-    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
-/// The profile that is shipped is the one that is checked.
-const PROFILE: &str = include_str!("../../tuning/profiles/connections/sysctl.conf");
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_profile_has_settings_with_whole_numbers() {
-        let settings: Vec<_> = wanted().collect();
-        assert!(settings.len() >= 4, "{settings:?}");
-        for (name, value) in settings {
-            assert!(name.contains('.') && value.parse::<u64>().is_ok(), "{name} = {value}");
-        }
-    }
-
-    #[test]
-    fn a_smaller_number_is_a_warning_that_says_what_to_set() {
-        let small = judge("net.core.somaxconn", "32768", Some("128"));
-        assert_eq!(small.verdict, Verdict::Warning);
-        assert!(small.text.contains("is 128; for very many connections set 32768"));
-        assert_eq!(judge("net.core.somaxconn", "32768", Some("65535")).verdict, Verdict::Good);
-        assert_eq!(judge("net.netfilter.nf_conntrack_max", "1", None).verdict, Verdict::Good);
-    }
 
     #[test]
     fn a_listener_that_cannot_be_bound_says_why() {

@@ -186,7 +186,7 @@ fn limits_of_the_process_that_are_too_low_are_named_with_what_to_set() {
 fn check_reports_the_host_as_a_table_and_as_json() {
     let table = dunlin(&["check"], &[]);
     let text = out(&table);
-    for subject in ["config", "kernel", "io_uring", "memlock", "nofile", "cores", "net.core.somaxconn"] {
+    for subject in ["config", "kernel", "io_uring", "memlock", "nofile", "cores", "tuning"] {
         assert!(
             text.lines().any(|line| line.split_whitespace().nth(1) == Some(subject)),
             "{subject} is not in\n{text}"
