@@ -8,12 +8,12 @@ use std::num::NonZeroU16;
 
 use dunlin_wire::encoder;
 use dunlin_wire::packet::{
-    Ack, ConnAck, Connect, ConnectProperties, Publish, SubAck, Subscribe, SubscribeProperties, Subscription,
-    Subscriptions, TopicFilters, Unsubscribe, UserProperties,
+    Ack, ConnAck, Connect, ConnectProperties, Disconnect, Publish, SubAck, Subscribe, SubscribeProperties,
+    Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties,
 };
 use dunlin_wire::{
-    DecodeError, Limits, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode, SubscriptionOptions,
-    Version, decode_one,
+    DecodeError, EncodeError, Limits, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode,
+    SubscriptionOptions, Version, decode_one,
 };
 
 /// One client.
@@ -48,10 +48,10 @@ struct Outgoing {
 /// What a packet means to the scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice<'packet> {
-    /// The server has accepted or refused the connection.
-    Connected { code: ReasonCode },
+    /// The server has accepted or refused the connection, and says whether it kept a session.
+    Connected { code: ReasonCode, session_present: bool },
     /// A message has come, for the first time as far as QoS 2 can tell.
-    Delivered { payload: &'packet [u8] },
+    Delivered { topic: &'packet str, payload: &'packet [u8], mark: Mark },
     /// The server has taken over the message with this ticket.
     Published { ticket: u32 },
     /// The server has refused the message with this ticket.
@@ -60,10 +60,40 @@ pub(crate) enum Notice<'packet> {
     Subscribed { count: usize, refused: usize },
     /// The server has answered an UNSUBSCRIBE.
     Unsubscribed,
+    /// The server has answered a PINGREQ.
+    Pong,
     /// The server says goodbye.
     Disconnected { code: ReasonCode },
     /// Nothing that concerns the scenario.
     Nothing,
+}
+
+/// What stands in the first byte of a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) qos: QoS,
+    /// It was kept, not published just now (unless the subscription asked to retain as published).
+    pub(crate) retain: bool,
+    /// It may have come before.
+    pub(crate) dup: bool,
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Message Expiry Interval (MQTT 5).
+    pub(crate) expiry_seconds: Option<u32>,
+}
+
+/// An exchange that a reconnect found unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) id: PacketId,
+    /// The message itself is to be sent again; otherwise only its PUBREL.
+    pub(crate) message: bool,
+    pub(crate) ticket: u32,
 }
 
 /// The server has broken the protocol.
@@ -131,6 +161,66 @@ impl Client {
         self.write(&Packet::Connect(connect), out);
     }
 
+    /// Appends a CONNECT as it is given and forgets what an earlier connection was told by its server.
+    ///
+    /// # Errors
+    /// When the version can't say it, such as a password without a user name before 5.0.
+    pub(crate) fn greet(&mut self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.version = connect.version;
+        self.receive_maximum = u16::MAX;
+        Packet::Connect(*connect).encode(self.version, out)
+    }
+
+    /// Forgets all exchanges, and says which messages the server had not taken over.
+    pub(crate) fn forget(&mut self) -> Vec<u32> {
+        let flight = self.flight.take();
+        flight
+            .map_or_else(Vec::new, |flight| flight.outgoing.iter().map(|outgoing| outgoing.ticket).collect())
+    }
+
+    /// What has to be sent again after a reconnect that kept the session, in order.
+    pub(crate) fn unfinished(&self) -> Vec<Unfinished> {
+        let outgoing = self.flight.iter().flat_map(|flight| flight.outgoing.iter());
+        outgoing
+            .map(|outgoing| Unfinished {
+                id: outgoing.id,
+                message: outgoing.awaits != PacketType::PubComp,
+                ticket: outgoing.ticket,
+            })
+            .collect()
+    }
+
+    /// Appends a PUBREL for an exchange that waits for its PUBCOMP.
+    pub(crate) fn release_again(&self, id: PacketId, out: &mut Vec<u8>) {
+        self.write(&Packet::PubRel(Ack::success(id)), out);
+    }
+
+    /// Appends a DISCONNECT in good order.
+    pub(crate) fn disconnect(&self, out: &mut Vec<u8>) {
+        self.write(&Packet::Disconnect(Disconnect::default()), out);
+    }
+
+    /// Appends a SUBSCRIBE with options for each filter.
+    ///
+    /// # Errors
+    /// When a filter is not one.
+    pub(crate) fn subscribe_to(
+        &mut self,
+        subscriptions: &[Subscription<'_>],
+        identifier: Option<u32>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let subscribe = Subscribe {
+            packet_id: self.take_id(),
+            properties: SubscribeProperties {
+                subscription_identifier: identifier,
+                ..SubscribeProperties::default()
+            },
+            subscriptions: Subscriptions::from_slice(subscriptions),
+        };
+        Packet::Subscribe(subscribe).encode(self.version, out)
+    }
+
     /// Appends a SUBSCRIBE for `filters`, all at `qos`.
     pub(crate) fn subscribe(&mut self, filters: &[String], qos: QoS, out: &mut Vec<u8>) {
         let options = SubscriptionOptions::with_qos(qos);
@@ -171,19 +261,56 @@ impl Client {
 
     /// Appends a PUBLISH; `ticket` comes back in `Published` when the server has taken it over (QoS above 0).
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS, ticket: u32, out: &mut Vec<u8>) {
-        let packet_id = (qos != QoS::AtMostOnce).then(|| self.take_id());
+        let envelope = Envelope { qos, retain: false, expiry_seconds: None };
+        self.publish_as(topic, payload, envelope, ticket, out);
+    }
+
+    /// Appends a PUBLISH as `envelope` says.
+    pub(crate) fn publish_as(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        envelope: Envelope,
+        ticket: u32,
+        out: &mut Vec<u8>,
+    ) {
+        let packet_id = (envelope.qos != QoS::AtMostOnce).then(|| self.take_id());
         if let Some(id) = packet_id {
-            let awaits = if qos == QoS::AtLeastOnce { PacketType::PubAck } else { PacketType::PubRec };
+            let awaits =
+                if envelope.qos == QoS::AtLeastOnce { PacketType::PubAck } else { PacketType::PubRec };
             self.flight.get_or_insert_default().outgoing.push_back(Outgoing { id, awaits, ticket });
         }
+        self.write_publish(topic, payload, envelope, (packet_id, false), out);
+    }
+
+    /// Appends a PUBLISH for the second time, with the packet id of the first.
+    pub(crate) fn publish_again(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        envelope: Envelope,
+        id: PacketId,
+        out: &mut Vec<u8>,
+    ) {
+        self.write_publish(topic, payload, envelope, (Some(id), true), out);
+    }
+
+    fn write_publish(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        envelope: Envelope,
+        (packet_id, dup): (Option<PacketId>, bool),
+        out: &mut Vec<u8>,
+    ) {
         let head = PublishHead {
-            dup: false,
-            qos,
-            retain: false,
+            dup,
+            qos: envelope.qos,
+            retain: envelope.retain,
             topic,
             packet_id,
             topic_alias: None,
-            message_expiry_interval: None,
+            message_expiry_interval: envelope.expiry_seconds,
             subscription_ids: &[],
             forwarded: &[],
             payload_len: payload.len(),
@@ -224,7 +351,7 @@ impl Client {
             Packet::ConnAck(connack) => Ok((None, self.on_connected(&connack))),
             Packet::SubAck(suback) => Ok((None, on_subscribed(&suback))),
             Packet::UnsubAck(_) => Ok((None, Notice::Unsubscribed)),
-            Packet::PingResp => Ok((None, Notice::Nothing)),
+            Packet::PingResp => Ok((None, Notice::Pong)),
             Packet::Disconnect(disconnect) => Ok((None, Notice::Disconnected { code: disconnect.code })),
             Packet::Connect(_)
             | Packet::Subscribe(_)
@@ -236,14 +363,15 @@ impl Client {
 
     fn on_connected(&mut self, connack: &ConnAck<'_>) -> Notice<'static> {
         self.receive_maximum = connack.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
-        Notice::Connected { code: connack.code }
+        Notice::Connected { code: connack.code, session_present: connack.session_present }
     }
 
     fn on_publish<'packet>(
         &mut self,
         publish: &Publish<'packet>,
     ) -> (Option<Packet<'static>>, Notice<'packet>) {
-        let delivered = Notice::Delivered { payload: publish.payload };
+        let mark = Mark { qos: publish.qos, retain: publish.retain, dup: publish.dup };
+        let delivered = Notice::Delivered { topic: publish.topic, payload: publish.payload, mark };
         let Some(id) = publish.packet_id else { return (None, delivered) };
         if publish.qos == QoS::AtLeastOnce {
             return (Some(Packet::PubAck(Ack::success(id))), delivered);
@@ -287,9 +415,17 @@ impl Client {
         Ok((None, Notice::Published { ticket }))
     }
 
-    /// Where an exchange stands in the list; the oldest is the likeliest.
+    /// Where an exchange stands in the list. Ids are given out in ascending order, so the list is sorted by the
+    /// distance from its first.
     fn position(&self, id: PacketId) -> Option<usize> {
-        self.flight.as_ref()?.outgoing.iter().position(|outgoing| outgoing.id == id)
+        let outgoing = &self.flight.as_ref()?.outgoing;
+        let first = outgoing.front()?.id;
+        if first == id {
+            return Some(0);
+        }
+        let distance = |id: PacketId| id.get().wrapping_sub(first.get());
+        // Going round skips 0, which shifts every id behind it by the same one.
+        outgoing.binary_search_by_key(&distance(id), |outgoing| distance(outgoing.id)).ok()
     }
 
     /// A packet id that is not in use.
@@ -373,7 +509,8 @@ mod tests {
     #[test]
     fn a_repeated_qos_2_message_is_delivered_once() {
         let mut client = client();
-        let delivered = "Delivered { payload: [120] }";
+        let mark = Mark { qos: QoS::ExactlyOnce, retain: false, dup: false };
+        let delivered = format!("{:?}", Notice::Delivered { topic: "t", payload: b"x", mark });
         assert_eq!(feed(&mut client, &qos_2(9)).unwrap().1, delivered);
         assert_eq!(feed(&mut client, &qos_2(9)).unwrap().1, "Nothing");
         let (answer, _) = feed(&mut client, &Packet::PubRel(Ack::success(id(9)))).unwrap();

@@ -1,6 +1,6 @@
 //! The one clock of the generator: nanoseconds since it started.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Nanoseconds since the start of the program, from the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,13 @@ impl Clock {
     pub(crate) fn now(&self) -> Nanos {
         Nanos(u64::try_from(self.start.elapsed().as_nanos()).expect("584 years of nanoseconds fit"))
     }
+}
+
+/// Milliseconds since 1970, from the clock of the host.
+#[expect(clippy::disallowed_methods, reason = "this is the generator's edge to the clock")]
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds in a second.

@@ -156,6 +156,14 @@ impl Engine {
             let (ring, slot) = place(conn, per_ring);
             self.rings[ring].send(slot, Bytes::Own(bytes), 0);
         }
+        for conn in self.outbox.listening.drain(..) {
+            let state = &mut self.outbox.links[conn.index()].state;
+            if state.has(LinkState::OPEN) && !state.has(LinkState::ARMED | LinkState::PAUSED) {
+                state.set(LinkState::ARMED);
+                let (ring, slot) = place(conn, per_ring);
+                self.rings[ring].receive(slot, false);
+            }
+        }
         for conn in self.outbox.closing.drain(..) {
             let (ring, slot) = place(conn, per_ring);
             self.outbox.links[conn.index()].state.clear(LinkState::OPEN);
@@ -173,8 +181,10 @@ impl Engine {
         match result {
             Ok(()) => {
                 let (ring, slot) = place(conn, self.config.per_ring);
-                self.outbox.links[conn.index()].state.set(LinkState::OPEN);
-                self.rings[ring].receive(slot, !self.config.one_answer);
+                let state = &mut self.outbox.links[conn.index()].state;
+                state.set(LinkState::OPEN | LinkState::ARMED);
+                let multi = !self.config.one_answer && !state.has(LinkState::METERED);
+                self.rings[ring].receive(slot, multi);
                 self.route.settled(conn.0);
                 if self.config.transport.speaks_first() {
                     let target = self.route.target(conn.0);
@@ -253,6 +263,13 @@ impl Engine {
             }
         }
         self.rings[ring].recycle(loan);
+        let state = &mut self.outbox.links[conn.index()].state;
+        if state.has(LinkState::METERED) {
+            state.clear(LinkState::ARMED);
+            if state.has(LinkState::OPEN) && !state.has(LinkState::PAUSED) {
+                self.outbox.listening.push(conn);
+            }
+        }
     }
 
     fn sent(&mut self, ring: usize, slot: SlotId, result: Result<usize, Errno>, bytes: Bytes) {
@@ -284,6 +301,7 @@ pub(crate) struct Outbox {
     dirty: Vec<ConnId>,
     opening: Vec<ConnId>,
     closing: Vec<ConnId>,
+    listening: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -305,6 +323,7 @@ impl Outbox {
             dirty: Vec::new(),
             opening: Vec::new(),
             closing: Vec::new(),
+            listening: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -332,6 +351,28 @@ impl Outbox {
     /// Opens a connection that is free.
     pub(crate) fn open(&mut self, conn: ConnId) {
         self.opening.push(conn);
+    }
+
+    /// Opens a connection that reads one buffer at a time, so that [`Outbox::pause`] can stop it.
+    pub(crate) fn open_metered(&mut self, conn: ConnId) {
+        self.links[conn.index()].state.set(LinkState::METERED);
+        self.opening.push(conn);
+    }
+
+    /// Reads no more from a metered connection; what is already armed may bring one more buffer.
+    pub(crate) fn pause(&mut self, conn: ConnId) {
+        self.links[conn.index()].state.set(LinkState::PAUSED);
+    }
+
+    /// Reads again from a metered connection.
+    pub(crate) fn resume(&mut self, conn: ConnId) {
+        self.links[conn.index()].state.clear(LinkState::PAUSED);
+        self.listening.push(conn);
+    }
+
+    /// Bytes that wait because an earlier send is still under way.
+    pub(crate) fn backlog(&self, conn: ConnId) -> usize {
+        self.links[conn.index()].output.len()
     }
 
     /// Closes a connection after what has been written to it in this turn.
@@ -362,6 +403,12 @@ impl LinkState {
     const SENDING: u8 = 1 << 2;
     /// The opening failed on its local address; it begins again when the socket is gone.
     const RETRYING: u8 = 1 << 7;
+    /// Receives one buffer at a time.
+    const METERED: u8 = 1 << 3;
+    /// A metered connection is not to receive now.
+    const PAUSED: u8 = 1 << 4;
+    /// A receive is armed; kept for metered connections only.
+    const ARMED: u8 = 1 << 5;
 
     const fn has(self, flags: u8) -> bool {
         self.0 & flags != 0

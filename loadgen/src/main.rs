@@ -13,6 +13,7 @@ mod clock;
 mod dice;
 mod engine;
 mod failures;
+mod fleet;
 mod floor;
 mod hosts;
 mod keep_alive;
@@ -38,7 +39,7 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Message, PacingArgs, RunArgs, Scenario};
+use cli::{Cli, Command, Message, PacingArgs, RunArgs, RunPlanArgs, Scenario};
 use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.settings.json;
     let scenario = match cli.command {
+        Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
         Command::Quick(scenario) => scenario,
     };
@@ -99,6 +101,29 @@ fn as_json(report: &impl serde::Serialize) -> String {
         serde_json::to_string_pretty(report).expect("the report has only strings, numbers and lists");
     text.push('\n');
     text
+}
+
+/// Runs a scenario file or a scenario of the library.
+fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
+    let overrides = plan::Overrides { parameters: arguments.set.clone(), scale: arguments.scale };
+    let plan = match plan::load(&arguments.scenario, &overrides) {
+        Ok(plan) => plan,
+        Err(error) => return refuse(&error),
+    };
+    let outcome = settings(common).and_then(|settings| fleet::run(&plan, &settings, &mut record::Blind));
+    match outcome {
+        Ok(outcome) => {
+            let written = std::io::stdout().write_all(as_json(&outcome).as_bytes());
+            if written.is_ok() { ExitCode::from(outcome.verdict.exit_code()) } else { ExitCode::from(2) }
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Says why a run could not be carried out.
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
+    ExitCode::from(2)
 }
 
 fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {

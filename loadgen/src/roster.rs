@@ -117,6 +117,6 @@ impl Roster {
             return Err(Fault::NotTheFloor);
         }
         client.floor_answered();
-        Ok(Some((Notice::Connected { code: ReasonCode::Success }, answer.len())))
+        Ok(Some((Notice::Connected { code: ReasonCode::Success, session_present: false }, answer.len())))
     }
 }

@@ -25,14 +25,19 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// Fills `payload`, which must be at least [`STAMP_BYTES`] long.
     pub(crate) fn write(&self, payload: &mut [u8]) {
-        let (head, filling) = payload.split_at_mut(STAMP_BYTES);
+        payload[STAMP_BYTES..].fill(self.sequence.to_le_bytes()[0]);
+        self.seal(payload);
+    }
+
+    /// Writes the stamp in front of a payload whose rest is already there.
+    pub(crate) fn seal(&self, payload: &mut [u8]) {
+        let head = &mut payload[..STAMP_BYTES];
         head[0..4].copy_from_slice(&self.run.to_le_bytes());
         head[4..8].copy_from_slice(&self.flow.to_le_bytes());
         head[8..12].copy_from_slice(&self.target.to_le_bytes());
         head[12..16].copy_from_slice(&self.sequence.to_le_bytes());
         head[16..20].copy_from_slice(&self.ticket.to_le_bytes());
         head[24..32].copy_from_slice(&self.intended_ns.to_le_bytes());
-        filling.fill(self.sequence.to_le_bytes()[0]);
         let sum = checksum(payload);
         payload[20..24].copy_from_slice(&sum.to_le_bytes());
     }

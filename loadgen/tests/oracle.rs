@@ -1,7 +1,8 @@
 //! The generator against a broker with planted faults: each must be found, and nothing else.
 //!
-//! The broker here is as small as a broker can be (exact topics, QoS 0 and 1, one thread that routes) and
-//! commits exactly one fault per run, so that the figures of the report are known beforehand.
+//! The broker here is as small as a broker can be (exact topics, QoS 0 and 1, retained messages, shared subscriptions,
+//! one thread that routes) and commits exactly one fault per run, so that the figures of the report are known
+//! beforehand. The quick scenarios and the plans of scenario files are put to the same test.
 
 #![expect(clippy::disallowed_methods, reason = "a broker with blocking sockets needs threads")]
 #![expect(
@@ -31,12 +32,19 @@ enum Fault {
     Foreign,
     Hang,
     WrongId,
+    SharedTwice,
+    SharedNever,
+    StaleRetained,
+    MissingRetained,
+    NoWill,
+    WillAnyway,
 }
 
 /// What the reader of a connection tells the router.
 enum Told {
     Joined(TcpStream),
     Bytes(usize, Vec<u8>),
+    Left(usize),
 }
 
 struct Broker {
@@ -45,6 +53,12 @@ struct Broker {
     filters: Vec<(String, usize)>,
     messages: u32,
     kept: Option<(usize, Vec<u8>)>,
+    /// Members of shared subscriptions by name and topic; the first is next.
+    shares: Vec<(String, Vec<usize>)>,
+    /// By topic: the PUBLISH as it is sent to new subscribers.
+    retained: Vec<(String, Vec<u8>)>,
+    /// By connection: topic and PUBLISH.
+    wills: Vec<Option<(String, Vec<u8>)>>,
 }
 
 impl Broker {
@@ -53,7 +67,16 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let (tell, told) = channel();
         std::thread::spawn(move || accept(&listener, &tell));
-        let broker = Self { fault, writers: Vec::new(), filters: Vec::new(), messages: 0, kept: None };
+        let broker = Self {
+            fault,
+            writers: Vec::new(),
+            filters: Vec::new(),
+            messages: 0,
+            kept: None,
+            shares: Vec::new(),
+            retained: Vec::new(),
+            wills: Vec::new(),
+        };
         std::thread::spawn(move || broker.route(&told));
         address
     }
@@ -61,8 +84,12 @@ impl Broker {
     fn route(mut self, told: &Receiver<Told>) {
         for news in told {
             match news {
-                Told::Joined(stream) => self.writers.push(stream),
+                Told::Joined(stream) => {
+                    self.writers.push(stream);
+                    self.wills.push(None);
+                }
                 Told::Bytes(from, bytes) => self.handle(from, &bytes),
+                Told::Left(from) => self.left(from),
             }
         }
     }
@@ -70,21 +97,68 @@ impl Broker {
     fn handle(&mut self, from: usize, bytes: &[u8]) {
         let (packet, _) = decode_one(bytes, Version::V311, &Limits::SERVER).unwrap().unwrap();
         match packet {
-            Packet::Connect(_) => self.write(from, &Packet::ConnAck(ConnAck::default())),
+            Packet::Connect(connect) => {
+                self.wills[from] = connect.will.map(|will| {
+                    let publish = Publish { topic: will.topic, payload: will.payload, ..Publish::default() };
+                    (will.topic.to_owned(), encoded(&Packet::Publish(publish)))
+                });
+                self.write(from, &Packet::ConnAck(ConnAck::default()));
+            }
             Packet::Subscribe(subscribe) => {
                 let filters: Vec<_> = subscribe.filters().map(|asked| asked.filter.to_owned()).collect();
                 let codes = vec![ReasonCode::Success; filters.len()];
-                self.filters.extend(filters.into_iter().map(|filter| (filter, from)));
                 let suback = SubAck {
                     packet_id: subscribe.packet_id,
                     properties: ReasonProperties::NONE,
                     codes: ReasonCodes::from_slice(&codes),
                 };
                 self.write(from, &Packet::SubAck(suback));
+                for filter in filters {
+                    self.join(filter, from);
+                }
             }
             Packet::Publish(publish) => self.publish(from, publish),
             Packet::PubAck(_) => {}
+            Packet::Disconnect(_) => {
+                let will = self.wills[from].take();
+                if let Some((topic, bytes)) = will.filter(|_| self.fault == Fault::WillAnyway) {
+                    self.deliver_all(&topic, &bytes);
+                }
+                self.writers[from].shutdown(std::net::Shutdown::Both).ok();
+            }
             other => panic!("the generator sent {other:?}"),
+        }
+    }
+
+    fn join(&mut self, filter: String, from: usize) {
+        if let Some(shared) = filter.strip_prefix("$share/") {
+            match self.shares.iter_mut().find(|(known, _)| known == shared) {
+                Some((_, members)) => members.push(from),
+                None => self.shares.push((shared.to_owned(), vec![from])),
+            }
+            return;
+        }
+        let kept = self.retained.iter().find(|(topic, _)| *topic == filter).map(|(_, bytes)| bytes.clone());
+        if let Some(bytes) = kept.filter(|_| self.fault != Fault::MissingRetained) {
+            self.raw(from, &bytes);
+        }
+        self.filters.push((filter, from));
+    }
+
+    fn left(&mut self, from: usize) {
+        self.filters.retain(|(_, member)| *member != from);
+        if let Some((topic, bytes)) = self.wills[from].take()
+            && self.fault != Fault::NoWill
+        {
+            self.deliver_all(&topic, &bytes);
+        }
+    }
+
+    fn deliver_all(&mut self, topic: &str, bytes: &[u8]) {
+        let takers: Vec<usize> =
+            self.filters.iter().filter(|(filter, _)| filter == topic).map(|(_, to)| *to).collect();
+        for to in takers {
+            self.raw(to, bytes);
         }
     }
 
@@ -95,9 +169,36 @@ impl Broker {
             let wrong = if now && self.fault == Fault::WrongId { id.next().next() } else { id };
             self.write(from, &Packet::PubAck(Ack::success(wrong)));
         }
-        let to = self.filters.iter().find(|(filter, _)| filter == publish.topic).unwrap().1;
-        let mut bytes = Vec::new();
-        Packet::Publish(publish).encode(Version::V311, &mut bytes).unwrap();
+        if publish.retain {
+            let known = self.retained.iter().position(|(topic, _)| topic == publish.topic);
+            let bytes = encoded(&Packet::Publish(publish));
+            match known {
+                Some(_) if self.fault == Fault::StaleRetained => {}
+                Some(place) => self.retained[place].1 = bytes,
+                None => self.retained.push((publish.topic.to_owned(), bytes)),
+            }
+        }
+        let publish = Publish { retain: false, ..publish };
+        let mut bytes = encoded(&Packet::Publish(publish));
+        for share in 0..self.shares.len() {
+            let (name, members) = &mut self.shares[share];
+            if name.split_once('/').is_none_or(|(_, topic)| topic != publish.topic) {
+                continue;
+            }
+            members.rotate_left(1);
+            let (chosen, other) = (members[0], members[1]);
+            if now && self.fault == Fault::SharedNever {
+                continue;
+            }
+            self.raw(chosen, &bytes);
+            if now && self.fault == Fault::SharedTwice {
+                self.raw(other, &bytes);
+            }
+        }
+        let Some(to) = self.filters.iter().find(|(filter, _)| filter == publish.topic).map(|(_, to)| *to)
+        else {
+            return;
+        };
         match self.fault {
             Fault::Lose if now => return,
             Fault::Duplicate if now => self.raw(to, &bytes),
@@ -130,15 +231,19 @@ impl Broker {
     }
 
     fn write(&mut self, to: usize, packet: &Packet<'_>) {
-        let mut bytes = Vec::new();
-        packet.encode(Version::V311, &mut bytes).unwrap();
-        self.raw(to, &bytes);
+        self.raw(to, &encoded(packet));
     }
 
     fn raw(&mut self, to: usize, bytes: &[u8]) {
         // A connection that was shut down on purpose refuses bytes.
         self.writers[to].write_all(bytes).ok();
     }
+}
+
+fn encoded(packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(Version::V311, &mut bytes).unwrap();
+    bytes
 }
 
 fn accept(listener: &TcpListener, tell: &Sender<Told>) {
@@ -163,6 +268,7 @@ fn read(index: usize, mut stream: TcpStream, tell: &Sender<Told>) {
             }
         }
     }
+    tell.send(Told::Left(index)).ok();
 }
 
 /// Runs the generator against a broker with this fault; returns its exit code and report.
@@ -258,3 +364,224 @@ fn a_broker_that_is_not_there_ends_the_run_with_another_code() {
 
 /// Which message the fault strikes: after the warm-up, well before the end.
 const FAULT_AT: u32 = 100;
+
+/// Runs a plan against a broker with this fault; returns the exit code and the outcome.
+fn run_plan(fault: Fault, name: &str, plan: &str) -> (i32, Value) {
+    let address = Broker::start(fault).to_string();
+    let path =
+        std::env::temp_dir().join(format!("dunlin-oracle-{}-{name}-{fault:?}.toml", std::process::id()));
+    std::fs::write(&path, plan).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+        .arg("run")
+        .arg(&path)
+        .args(["--json", "--concurrency", "1", "--target", &address])
+        .output()
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let outcome = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.code().unwrap(), outcome)
+}
+
+/// Expects exactly these violations from a plan, and that each is told in words.
+#[track_caller]
+fn check_plan(fault: Fault, name: &str, plan: &str, expected: &[(&str, u64)]) {
+    let (code, outcome) = run_plan(fault, name, plan);
+    let short = format!("{} {} {}", outcome["violations"], outcome["failures"], outcome["notes"]);
+    for (kind, count) in outcome["violations"]["found"].as_object().unwrap() {
+        let wanted = expected.iter().find(|(name, _)| name == kind).map_or(0, |(_, count)| *count);
+        assert_eq!(*count, wanted, "{kind} with {fault:?}: {short}");
+    }
+    for (kind, _) in expected {
+        assert!(outcome["notes"].to_string().contains(kind), "{kind} in words: {short}");
+    }
+    assert_eq!(code == 1, !expected.is_empty(), "{code}: {short}");
+    assert!(outcome["counters"]["sent"].as_u64().unwrap() > 0, "{short}");
+}
+
+/// Four pairs, 400 messages a second.
+fn pairs(qos: u8) -> String {
+    format!(
+        r#"
+        version = 1
+        name = "pairs"
+        about = "Four pairs, each on a topic of its own."
+        [[group]]
+        name = "listeners"
+        count = 4
+        protocol = "3.1.1"
+        subscribe = [{{ filter = "p/{{index}}", qos = {qos} }}]
+        [[group]]
+        name = "speakers"
+        count = 4
+        protocol = "3.1.1"
+        publish = [{{ topic = "p/{{index}}", qos = {qos}, rate = 400 }}]
+        {stages}
+        "#,
+        stages = STAGES.replace("LISTENERS", "listeners")
+    )
+}
+
+/// Three members of a shared subscription.
+fn shared() -> String {
+    format!(
+        r#"
+        version = 1
+        name = "shared"
+        about = "One publisher, three members of a shared subscription."
+        [[group]]
+        name = "members"
+        count = 3
+        protocol = "3.1.1"
+        subscribe = [{{ filter = "$share/crew/jobs" }}]
+        [[group]]
+        name = "speakers"
+        count = 1
+        protocol = "3.1.1"
+        publish = [{{ topic = "jobs", rate = 400 }}]
+        {stages}
+        "#,
+        stages = STAGES.replace("LISTENERS", "members")
+    )
+}
+
+const STAGES: &str = r#"
+        [[stage]]
+        name = "connect"
+        start = ["LISTENERS", "speakers"]
+        until = "subscribed"
+        timeout = "10s"
+        [[stage]]
+        name = "send"
+        duration = "400ms"
+        rate = 1.0
+        measure = true
+        [[stage]]
+        name = "drain"
+        until = "drained"
+        timeout = "2s"
+"#;
+
+/// Retained messages, and clients who subscribe when they are there.
+const RETAINED: &str = r#"
+        version = 1
+        name = "retained"
+        about = "Retained messages that are replaced before somebody subscribes."
+        [[group]]
+        name = "speakers"
+        count = 2
+        protocol = "3.1.1"
+        publish = [{ topic = "state/{index}", qos = 1, retain = true, rate = 40, messages = 5 }]
+        [[group]]
+        name = "latecomers"
+        count = 2
+        protocol = "3.1.1"
+        subscribe = [{ filter = "state/{index}", qos = 1 }]
+        [[stage]]
+        name = "connect"
+        start = ["speakers"]
+        until = "connected"
+        timeout = "10s"
+        [[stage]]
+        name = "retain"
+        until = "published"
+        timeout = "10s"
+        rate = 1.0
+        [[stage]]
+        name = "come late"
+        start = ["latecomers"]
+        until = "subscribed"
+        timeout = "10s"
+        [[stage]]
+        name = "listen"
+        duration = "200ms"
+"#;
+
+/// Clients with a will, half of which lose their connection and half of which leave in order.
+const WILLS: &str = r#"
+        version = 1
+        name = "wills"
+        about = "Wills of those who fall and of those who say goodbye."
+        [[group]]
+        name = "listeners"
+        count = 1
+        protocol = "3.1.1"
+        subscribe = [{ filter = "gone" }, { filter = "tick" }]
+        [[group]]
+        name = "fallers"
+        count = 2
+        protocol = "3.1.1"
+        will = { topic = "gone" }
+        publish = [{ topic = "tick", rate = 100 }]
+        [[group]]
+        name = "leavers"
+        count = 2
+        protocol = "3.1.1"
+        will = { topic = "gone" }
+        [[stage]]
+        name = "connect"
+        start = ["listeners", "fallers", "leavers"]
+        until = "subscribed"
+        timeout = "10s"
+        [[stage]]
+        name = "send"
+        duration = "200ms"
+        rate = 1.0
+        [[stage]]
+        name = "part"
+        duration = "300ms"
+        stop = ["leavers"]
+        drop = [{ group = "fallers" }]
+"#;
+
+#[test]
+fn a_plan_passes_with_a_faultless_broker() {
+    for (name, plan) in [
+        ("p0", pairs(0)),
+        ("p1", pairs(1)),
+        ("s", shared()),
+        ("r", RETAINED.to_owned()),
+        ("w", WILLS.to_owned()),
+    ] {
+        check_plan(Fault::None, name, &plan, &[]);
+    }
+}
+
+#[test]
+fn a_plan_finds_each_fault_of_delivery() {
+    for (fault, expected) in [
+        (Fault::Lose, [("lost", 1)].as_slice()),
+        (Fault::Duplicate, &[("duplicated", 1)]),
+        (Fault::Swap, &[("reordered", 1)]),
+        (Fault::Misdeliver, &[("misdelivered", 1)]),
+        (Fault::Corrupt, &[("corrupted", 1), ("lost", 1)]),
+        (Fault::Foreign, &[("corrupted", 1), ("lost", 1)]),
+    ] {
+        for qos in [0, 1] {
+            check_plan(fault, &format!("p{qos}"), &pairs(qos), expected);
+        }
+    }
+}
+
+#[test]
+fn a_plan_finds_faults_of_shared_subscriptions() {
+    for (fault, expected) in
+        [(Fault::SharedTwice, ("shared_twice", 1)), (Fault::SharedNever, ("shared_never", 1))]
+    {
+        check_plan(fault, "shared", &shared(), &[expected]);
+    }
+}
+
+#[test]
+fn a_plan_finds_retained_messages_that_are_stale_or_missing() {
+    check_plan(Fault::StaleRetained, "retained", RETAINED, &[("stale_retained", 2)]);
+    check_plan(Fault::MissingRetained, "retained", RETAINED, &[("missing_retained", 2)]);
+}
+
+#[test]
+fn a_plan_finds_wills_that_are_missing_or_came_anyway() {
+    check_plan(Fault::NoWill, "wills", WILLS, &[("will_missing", 2)]);
+    check_plan(Fault::WillAnyway, "wills", WILLS, &[("will_unexpected", 2)]);
+}

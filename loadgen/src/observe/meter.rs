@@ -32,7 +32,58 @@ pub(crate) struct Footprint {
     slab_bytes: u64,
 }
 
+/// What was used between two readings. The broker's is known as long as it was in both.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) elapsed_ns: u64,
+    pub(crate) broker_ns: Option<u64>,
+    pub(crate) own_ns: u64,
+}
+
+impl Used {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let broker_ns = match (self.broker_ns, other.broker_ns) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        let elapsed_ns = self.elapsed_ns + other.elapsed_ns;
+        Self { elapsed_ns, broker_ns, own_ns: self.own_ns + other.own_ns }
+    }
+}
+
+impl Reading {
+    /// What was used from this reading to a later one.
+    pub(crate) fn until(self, later: Self) -> Used {
+        let broker = self.broker_cpu_ns.zip(later.broker_cpu_ns);
+        Used {
+            elapsed_ns: later.at.since(self.at),
+            broker_ns: broker.map(|(before, after)| after.saturating_sub(before)),
+            own_ns: later.own_cpu_ns.saturating_sub(self.own_cpu_ns),
+        }
+    }
+}
+
+/// What memory grew by between two readings; 0 for a broker that is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Growth {
+    pub(crate) broker_bytes: u64,
+    pub(crate) own_bytes: u64,
+    pub(crate) kernel_bytes: u64,
+}
+
 impl Footprint {
+    /// What memory grew by from this reading to a later one.
+    pub(crate) fn until(self, later: Self) -> Growth {
+        let broker = self.broker.zip(later.broker);
+        Growth {
+            broker_bytes: broker
+                .map_or(0, |(before, after)| after.rss_bytes.saturating_sub(before.rss_bytes)),
+            own_bytes: later.own.rss_bytes.saturating_sub(self.own.rss_bytes),
+            kernel_bytes: later.slab_bytes.saturating_sub(self.slab_bytes),
+        }
+    }
+
     /// Resident memory of the broker, if it is known. Signed, for differences.
     pub(crate) fn broker_rss_bytes(&self) -> Option<i64> {
         i64::try_from(self.broker?.rss_bytes).ok()

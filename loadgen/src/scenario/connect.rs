@@ -167,7 +167,7 @@ impl Script for Storm {
 
     fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
         match self.roster.take(conn, bytes, outbox) {
-            Ok(Some((Notice::Connected { code: ReasonCode::Success }, _))) => {
+            Ok(Some((Notice::Connected { code: ReasonCode::Success, .. }, _))) => {
                 self.done_count += 1;
                 if self.measuring {
                     self.connack_latency.saturating_record(now.since(self.since[conn.index()]).max(1));

@@ -131,12 +131,12 @@ impl Fleet {
 
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
         match *notice {
-            Notice::Connected { code: ReasonCode::Success } => {
+            Notice::Connected { code: ReasonCode::Success, .. } => {
                 let filter = [format!("cycle/{}/state", conn.0)];
                 self.roster.subscribe(conn, &filter, 1, QoS::AtMostOnce, outbox);
             }
             Notice::Subscribed { refused: 0, .. } => self.done += 1,
-            Notice::Nothing => {}
+            Notice::Nothing | Notice::Pong => {}
             Notice::Connected { .. }
             | Notice::Subscribed { .. }
             | Notice::Unsubscribed

@@ -48,6 +48,14 @@ pub(crate) enum RunError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// No client of a plan could connect.
+    #[error("{what}; is the broker there? first failures: {examples:?}")]
+    Nobody {
+        /// Which stage waited for them.
+        what: String,
+        /// Failures in words.
+        examples: Vec<String>,
+    },
     /// Setting up got stuck.
     #[error("{done} of {wanted} {what} after {seconds} s without progress; first failures: {examples:?}")]
     Stuck {

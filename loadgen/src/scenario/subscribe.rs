@@ -154,7 +154,7 @@ impl Subscribers {
 
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
         match *notice {
-            Notice::Connected { code: ReasonCode::Success } => {
+            Notice::Connected { code: ReasonCode::Success, .. } => {
                 self.connected_count += 1;
                 self.opening_count = self.opening_count.saturating_sub(1);
             }
@@ -177,7 +177,7 @@ impl Subscribers {
             | Notice::Published { .. }
             | Notice::Refused { .. }
             | Notice::Disconnected { .. } => self.failures.note(format_args!("unexpected: {notice:?}")),
-            Notice::Nothing => {}
+            Notice::Nothing | Notice::Pong => {}
         }
     }
 }

@@ -377,8 +377,8 @@ impl Traffic {
 
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
         match *notice {
-            Notice::Connected { code } => self.on_connected(conn, code, outbox),
-            Notice::Delivered { payload } => self.on_delivered(conn, payload, now, outbox),
+            Notice::Connected { code, .. } => self.on_connected(conn, code, outbox),
+            Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
             Notice::Published { ticket } => self.on_published(conn, ticket, now, outbox),
             Notice::Refused { ticket, code } => {
                 self.failures.note(format_args!("message {ticket} refused: {code:?}"));
@@ -393,7 +393,7 @@ impl Traffic {
             Notice::Disconnected { code } => {
                 self.failures.note(format_args!("disconnected by the broker: {code:?}"));
             }
-            Notice::Unsubscribed | Notice::Nothing => {}
+            Notice::Unsubscribed | Notice::Pong | Notice::Nothing => {}
         }
     }
 
