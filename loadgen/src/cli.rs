@@ -199,6 +199,41 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         message: Message,
     },
+    /// Many publishers to the members of one shared subscription, `$share/g/sh/#`; each message reaches exactly one.
+    Shared {
+        /// Publishers.
+        #[arg(long, short = 'n', default_value_t = 1_000)]
+        publishers: u32,
+        /// Members of the group.
+        #[arg(long, default_value_t = 50)]
+        subscribers: u32,
+        #[command(flatten)]
+        pacing: PacingArgs,
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Store a retained message on each of many topics (QoS 1), twice, then hand them out to new subscribers of `keep/#`.
+    ///
+    /// They are removed afterwards. --qos is what the subscribers ask for.
+    Retained {
+        /// Clients that store.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        publishers: u32,
+        /// Topics of each.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        topics: u32,
+        /// Clients that subscribe to all topics.
+        #[arg(long, short = 'n', default_value_t = 50)]
+        subscribers: u32,
+        /// Messages that each publisher keeps under way.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+        window: u32,
+        /// Which of the two the figures are of.
+        #[arg(long, default_value = "replay")]
+        measure: RetainedPhase,
+        #[command(flatten)]
+        message: Message,
+    },
     /// Clients with many wildcard filters; each message matches exactly one filter of one client.
     ///
     /// Thirds of the filters look like site/N/+/temp, +/dev/N/# and fleet/+/N/state.
@@ -283,6 +318,15 @@ pub(crate) struct RunPlanArgs {
     /// Multiply all counts of clients, and all rates over whole groups.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
+}
+
+/// A phase of the retained scenario.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RetainedPhase {
+    /// Publishing with RETAIN.
+    Store,
+    /// Handing out to new subscribers.
+    Replay,
 }
 
 /// What is sent.

@@ -39,12 +39,12 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Message, PacingArgs, RunArgs, RunPlanArgs, Scenario};
+use cli::{Cli, Command, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
 use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
-use scenario::{RunError, Settings, connect, cycle, subscribe, traffic};
+use scenario::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, retained, subscribe, traffic};
 use topology::{Shape, Topology};
 
 #[global_allocator]
@@ -150,6 +150,10 @@ fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
             let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
             traffic::run(plan("fanout", topology, pace(pacing), message), &settings)
         }
+        Scenario::Shared { publishers, subscribers, pacing, message } => {
+            let topology = Topology { shape: Shape::Shared, senders: publishers, receivers: subscribers };
+            traffic::run(plan("shared", topology, pace(pacing), message), &settings)
+        }
         Scenario::Wild { clients, filters, publishers, pacing, message } => {
             let topology =
                 Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
@@ -164,6 +168,18 @@ fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
         Scenario::Cycle { connections, rounds, settle } => {
             cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, &settings)
         }
+        Scenario::Retained { publishers, topics, subscribers, window, measure, message } => retained::run(
+            retained::Plan {
+                publishers,
+                topics,
+                subscribers,
+                window,
+                qos: message.qos.into(),
+                payload_bytes: message.payload,
+                measures_store: matches!(measure, RetainedPhase::Store),
+            },
+            &settings,
+        ),
         Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
             subscribe::Plan {
                 clients,
@@ -184,7 +200,7 @@ fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message
         pacing,
         qos: message.qos.into(),
         payload_bytes: message.payload,
-        keep_alive_seconds: 0,
+        keep_alive_seconds: KEEP_ALIVE_SECONDS,
         settle_ns: 0,
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Shape {
     FanIn,
     /// One sender to all receivers, on one topic.
     FanOut,
+    /// All senders to a group of receivers that share `sh/#`: each message reaches one of them, whichever.
+    Shared,
     /// Each receiver holds this many wildcard filters; each message matches exactly one filter of one receiver.
     Wild {
         /// Filters per receiver.
@@ -58,8 +60,14 @@ impl Topology {
     pub(crate) const fn copies(&self) -> u32 {
         match self.shape {
             Shape::FanOut => self.receivers,
-            Shape::Pairs | Shape::FanIn | Shape::Wild { .. } | Shape::Own => 1,
+            Shape::Pairs | Shape::FanIn | Shape::Shared | Shape::Wild { .. } | Shape::Own => 1,
         }
+    }
+
+    /// Whether a message's stream has an order that a receiver may count on. What goes to different members of a
+    /// group may overtake each other.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        !matches!(self.shape, Shape::Shared)
     }
 
     /// The filters of a receiver.
@@ -68,6 +76,7 @@ impl Topology {
             Shape::Pairs => vec![format!("p2p/{receiver}")],
             Shape::FanIn => vec!["fi/#".to_owned()],
             Shape::FanOut => vec!["fo/all".to_owned()],
+            Shape::Shared => vec!["$share/g/sh/#".to_owned()],
             Shape::Own => vec![format!("device/{receiver}/down")],
             Shape::Wild { filters } => (0..filters)
                 .map(|index| receiver * filters + index)
@@ -87,6 +96,7 @@ impl Topology {
             Shape::Pairs => write!(topic, "p2p/{flow}"),
             Shape::FanIn => write!(topic, "fi/{flow}"),
             Shape::FanOut => write!(topic, "fo/all"),
+            Shape::Shared => write!(topic, "sh/{flow}"),
             Shape::Own => write!(topic, "device/{target}/down"),
             Shape::Wild { filters } => {
                 let number = target * filters + dice % filters;
@@ -119,7 +129,9 @@ impl Topology {
     pub(crate) const fn receive_streams(&self) -> usize {
         match self.shape {
             Shape::FanOut => self.senders as usize * self.receivers as usize,
-            Shape::Pairs | Shape::FanIn | Shape::Wild { .. } | Shape::Own => self.send_streams(),
+            Shape::Pairs | Shape::FanIn | Shape::Shared | Shape::Wild { .. } | Shape::Own => {
+                self.send_streams()
+            }
         }
     }
 
@@ -129,12 +141,14 @@ impl Topology {
         let known = flow < self.senders && receiver < self.receivers;
         let meant = match self.shape {
             Shape::Pairs => flow == receiver,
-            Shape::FanIn | Shape::FanOut => true,
+            Shape::FanIn | Shape::FanOut | Shape::Shared => true,
             Shape::Wild { .. } | Shape::Own => target == receiver,
         };
         let stream = match self.shape {
             Shape::FanOut => flow as usize * self.receivers as usize + receiver as usize,
-            Shape::Pairs | Shape::FanIn | Shape::Wild { .. } | Shape::Own => self.send_stream(flow, target),
+            Shape::Pairs | Shape::FanIn | Shape::Shared | Shape::Wild { .. } | Shape::Own => {
+                self.send_stream(flow, target)
+            }
         };
         (known && meant).then_some(stream)
     }
@@ -143,7 +157,7 @@ impl Topology {
     pub(crate) const fn source_of(&self, receive_stream: usize) -> usize {
         match self.shape {
             Shape::FanOut => receive_stream / self.receivers as usize,
-            Shape::Pairs | Shape::FanIn | Shape::Wild { .. } | Shape::Own => receive_stream,
+            Shape::Pairs | Shape::FanIn | Shape::Shared | Shape::Wild { .. } | Shape::Own => receive_stream,
         }
     }
 
@@ -151,7 +165,7 @@ impl Topology {
     pub(crate) fn channel(&self, conn: ConnId) -> u32 {
         match self.shape {
             Shape::Pairs => self.flow_of(conn).unwrap_or(conn.0),
-            Shape::FanIn | Shape::FanOut | Shape::Wild { .. } | Shape::Own => 0,
+            Shape::FanIn | Shape::FanOut | Shape::Shared | Shape::Wild { .. } | Shape::Own => 0,
         }
     }
 }
@@ -218,6 +232,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_shared_message_counts_once_whoever_gets_it() {
+        let topology = Topology { shape: Shape::Shared, senders: 3, receivers: 4 };
+        assert_eq!((topology.copies(), topology.receive_streams(), topology.is_ordered()), (1, 3, false));
+        for receiver in 0..4 {
+            assert_eq!(topology.receive_stream(2, 0, receiver), Some(2));
+            assert_eq!(topology.filters(receiver), ["$share/g/sh/#"]);
+        }
+        assert_eq!(topology.receive_stream(2, 0, 4), None);
+        let mut topic = String::new();
+        topology.write_topic(2, 0, 0, &mut topic);
+        assert_eq!(topic, "sh/2");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Violations {
     pub(crate) misdelivered: u64,
     /// Payloads that are damaged or not from this run.
     pub(crate) corrupted: u64,
+    /// Retained messages that are not the last that was stored on their topic.
+    pub(crate) stale: u64,
 }
 
 impl Violations {
@@ -36,7 +38,8 @@ impl fmt::Display for Violations {
             formatter,
             "lost {}  duplicated {}  reordered {}  misdelivered {}  corrupted {}",
             self.lost, self.duplicated, self.reordered, self.misdelivered, self.corrupted
-        )
+        )?;
+        if self.stale > 0 { write!(formatter, "  stale {}", self.stale) } else { Ok(()) }
     }
 }
 

@@ -36,6 +36,8 @@ enum Fault {
     SharedNever,
     StaleRetained,
     MissingRetained,
+    /// Hands out retained messages without their flag.
+    UnflaggedRetained,
     NoWill,
     WillAnyway,
 }
@@ -138,8 +140,13 @@ impl Broker {
             }
             return;
         }
-        let kept = self.retained.iter().find(|(topic, _)| *topic == filter).map(|(_, bytes)| bytes.clone());
-        if let Some(bytes) = kept.filter(|_| self.fault != Fault::MissingRetained) {
+        let kept = self.retained.iter().filter(|(topic, _)| matches(&filter, topic));
+        let kept: Vec<_> = kept.map(|(_, bytes)| bytes.clone()).collect();
+        let fault = self.fault;
+        for mut bytes in kept.into_iter().filter(|_| fault != Fault::MissingRetained) {
+            if fault == Fault::UnflaggedRetained {
+                bytes[0] &= !1;
+            }
             self.raw(from, &bytes);
         }
         self.filters.push((filter, from));
@@ -182,7 +189,7 @@ impl Broker {
         let mut bytes = encoded(&Packet::Publish(publish));
         for share in 0..self.shares.len() {
             let (name, members) = &mut self.shares[share];
-            if name.split_once('/').is_none_or(|(_, topic)| topic != publish.topic) {
+            if name.split_once('/').is_none_or(|(_, filter)| !matches(filter, publish.topic)) {
                 continue;
             }
             members.rotate_left(1);
@@ -240,6 +247,11 @@ impl Broker {
     }
 }
 
+/// Whether a filter of these tests matches: an exact topic, or everything below `prefix/#`.
+fn matches(filter: &str, topic: &str) -> bool {
+    filter == topic || filter.strip_suffix('#').is_some_and(|prefix| topic.starts_with(prefix))
+}
+
 fn encoded(packet: &Packet<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     packet.encode(Version::V311, &mut bytes).unwrap();
@@ -273,10 +285,15 @@ fn read(index: usize, mut stream: TcpStream, tell: &Sender<Told>) {
 
 /// Runs the generator against a broker with this fault; returns its exit code and report.
 fn run(fault: Fault, qos: &str) -> (i32, Value) {
+    run_scenario(fault, &["p2p", "--pairs", "4", "--rate", "400", "--qos", qos])
+}
+
+fn run_scenario(fault: Fault, scenario: &[&str]) -> (i32, Value) {
     let address = Broker::start(fault).to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
-        .args(["p2p", "--pairs", "4", "--rate", "400", "--qos", qos, "--json", "--target", &address])
-        .args(["--warm-up", "0.1", "--seconds", "0.4", "--concurrency", "1"])
+        .args(scenario)
+        .args(["--warm-up", "0.1", "--seconds", "0.4", "--concurrency", "1", "--patience", "1"])
+        .args(["--json", "--target", &address])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -289,8 +306,13 @@ fn run(fault: Fault, qos: &str) -> (i32, Value) {
 /// Expects exactly these violations.
 #[track_caller]
 fn check(fault: Fault, expected: &[(&str, u64)]) {
-    let (code, report) = run(fault, "0");
-    for kind in ["lost", "duplicated", "reordered", "misdelivered", "corrupted"] {
+    check_scenario(fault, &["p2p", "--pairs", "4", "--rate", "400", "--qos", "0"], expected);
+}
+
+#[track_caller]
+fn check_scenario(fault: Fault, scenario: &[&str], expected: &[(&str, u64)]) {
+    let (code, report) = run_scenario(fault, scenario);
+    for kind in ["lost", "duplicated", "reordered", "misdelivered", "corrupted", "stale"] {
         let wanted = expected.iter().find(|(name, _)| *name == kind).map_or(0, |(_, count)| *count);
         assert_eq!(report["violations"][kind], wanted, "{kind} with {fault:?}: {report}");
     }
@@ -349,6 +371,29 @@ fn an_acknowledgement_with_another_packet_id_is_a_failure() {
     assert_eq!(code, 1);
     let examples = report["failure_examples"].to_string();
     assert!(examples.contains("PUBACK"), "{report}");
+}
+
+#[test]
+fn a_message_that_reaches_two_members_or_none_is_found() {
+    let shared = ["shared", "--publishers", "4", "--subscribers", "3", "--rate", "400"];
+    check_scenario(Fault::None, &shared, &[]);
+    check_scenario(Fault::SharedTwice, &shared, &[("duplicated", 1)]);
+    check_scenario(Fault::SharedNever, &shared, &[("lost", 1)]);
+}
+
+#[test]
+fn a_retained_message_that_is_stale_or_missing_is_found_in_the_quick_scenario() {
+    let retained = ["retained", "--publishers", "2", "--topics", "3", "--subscribers", "4", "--qos", "0"];
+    check_scenario(Fault::None, &retained, &[]);
+    check_scenario(Fault::StaleRetained, &retained, &[("stale", 24)]);
+    check_scenario(Fault::MissingRetained, &retained, &[("lost", 24)]);
+}
+
+#[test]
+fn a_retained_message_without_its_flag_is_a_failure() {
+    let retained = ["retained", "--publishers", "2", "--topics", "3", "--subscribers", "1", "--qos", "0"];
+    let (code, report) = run_scenario(Fault::UnflaggedRetained, &retained);
+    assert_eq!((code, &report["failures"]), (1, &Value::from(6)), "{report}");
 }
 
 #[test]

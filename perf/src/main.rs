@@ -1,14 +1,21 @@
-//! `dunlin-perf`: the floor tool and side-by-side runs.
+//! `dunlin-perf`: the floor tool, side-by-side runs and the record sheet.
 //!
-//! `floor/` is the machine's floor: a broker's socket pattern without MQTT. `compare/` runs the floor, Dunlin
-//! and mosquitto in turn under the same generator and holds the results against the bars. `icount/` counts instructions,
-//! as the gate of benchmark CI. Micro benchmarks are in `benches/`. `README.md` says what makes a number honest.
+//! `floor/` is the machine's floor: a broker's socket pattern without MQTT. `bench/` runs contenders in turn under the
+//! same generator; `rivals/` installs and configures the other brokers. `compare/` holds Dunlin against its bars, and an
+//! old result against a new one; `sheet/` makes the record sheet and its reports. `icount/` counts
+//! instructions, as the gate of benchmark CI. Micro benchmarks are in `benches/`.
+//! `README.md` says what makes a number honest.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod compare;
+mod error;
+mod files;
 mod floor;
 mod icount;
+mod rivals;
+mod sheet;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,7 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Measures Dunlin against the machine's floor and against mosquitto.
+use error::Error;
+
+/// Measures Dunlin against the machine's floor and against other brokers.
 #[derive(Debug, Parser)]
 #[command(name = "dunlin-perf", version)]
 struct Cli {
@@ -40,8 +49,10 @@ enum Command {
     },
     /// Count the instructions of the hot paths under callgrind and hold them against the baseline.
     Icount(icount::Options),
-    /// Run the floor, Dunlin and mosquitto in turn and print one table.
-    Compare(compare::Options),
+    /// Run the floor, Dunlin and mosquitto in turn against the bars; with two files, an old result against a new one.
+    Compare(Box<compare::Options>),
+    /// Run the record sheet: every broker that can be installed here, in turn, as a report with medians, ratios and spread.
+    Sheet(Box<sheet::Options>),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +60,7 @@ fn main() -> ExitCode {
         Command::Icount(options) => return count_instructions(&options),
         Command::Floor { listen, core, sockets } => serve_floor(listen, core, sockets),
         Command::Compare(options) => compare::run(&options),
+        Command::Sheet(options) => sheet::run(&options),
     };
     match outcome {
         Ok(code) => code,
@@ -66,11 +78,30 @@ fn count_instructions(options: &icount::Options) -> ExitCode {
     })
 }
 
-fn serve_floor(listen: SocketAddr, core: Option<usize>, sockets: u32) -> Result<ExitCode, compare::Error> {
+fn serve_floor(listen: SocketAddr, core: Option<usize>, sockets: u32) -> Result<ExitCode, Error> {
     if let Some(core) = core {
-        dunlin_ring::pin_to_core(core)
-            .map_err(|source| compare::Error::host("pinning to the core", source))?;
+        dunlin_ring::pin_to_core(core).map_err(|source| Error::host("pinning to the core", source))?;
     }
-    floor::serve(listen, sockets).map_err(|source| compare::Error::host("serving the floor", source))?;
+    floor::serve(listen, sockets).map_err(|source| Error::host("serving the floor", source))?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn compare_takes_two_files_or_none() {
+        let parse =
+            |arguments: &[&str]| Cli::try_parse_from([&["dunlin-perf", "compare"], arguments].concat());
+        assert!(parse(&[]).is_ok() && parse(&["old.json", "new.json", "--check"]).is_ok());
+        assert!(parse(&["--scenario", "p2p0", "fanout0", "-n", "5"]).is_ok());
+        assert!(parse(&["old.json"]).is_err() && parse(&["-n", "0"]).is_err());
+    }
 }

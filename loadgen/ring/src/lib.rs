@@ -18,7 +18,7 @@ mod poll;
 mod ring;
 mod slot;
 
-pub use affinity::pin_to_core;
+pub use affinity::{pin_to_core, pin_to_cores};
 pub use buffers::Loan;
 pub use poll::wait_any;
 pub use ring::{Completion, Counters, Errno, OpenOptions, Ring, RingConfig};

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use dunlin_ring::Errno;
 use dunlin_wire::ReasonCode;
 
-use super::{RunError, Settings, add_collisions, host};
+use super::{KEEP_ALIVE_SECONDS, RunError, Settings, add_collisions, host};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -91,7 +91,7 @@ struct Storm {
 impl Storm {
     fn new(settings: &Settings) -> Self {
         Self {
-            roster: Roster::new(settings.concurrency, settings.protocol, 0, settings.run),
+            roster: Roster::new(settings.concurrency, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             free: (0..settings.concurrency).rev().map(ConnId).collect(),
             places: settings.concurrency,
             since: vec![Nanos(0); settings.concurrency as usize],

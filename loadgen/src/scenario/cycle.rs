@@ -3,7 +3,7 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
+use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, add_collisions, host, set_up, settle};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -113,7 +113,7 @@ struct Fleet {
 impl Fleet {
     fn new(connections: u32, settings: &Settings) -> Self {
         Self {
-            roster: Roster::new(connections, settings.protocol, 0, settings.run),
+            roster: Roster::new(connections, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             connections,
             concurrency: settings.concurrency,
             stage: Stage::Opening,

@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod cycle;
+pub(crate) mod retained;
 pub(crate) mod subscribe;
 pub(crate) mod traffic;
 
@@ -145,6 +146,10 @@ pub(crate) fn settle<S: Script>(
     }
     Ok(())
 }
+
+/// Keep Alive of clients whose scenario is not about it: longer than any run, so that nothing is sent for it. Not 0, which
+/// some brokers refuse.
+pub(crate) const KEEP_ALIVE_SECONDS: u16 = u16::MAX;
 
 /// The longest sleep while setting up.
 const SET_UP_TURN_NS: u64 = SECOND_NS / 10;

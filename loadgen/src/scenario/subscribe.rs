@@ -3,7 +3,7 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
+use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, add_collisions, host, set_up, settle};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -109,7 +109,7 @@ impl Subscribers {
     fn new(plan: Plan, settings: &Settings) -> Self {
         Self {
             plan,
-            roster: Roster::new(plan.clients, settings.protocol, 0, settings.run),
+            roster: Roster::new(plan.clients, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             stage: Stage::Connecting,
             concurrency: settings.concurrency,
             opened_next: 0,

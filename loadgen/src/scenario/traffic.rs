@@ -399,6 +399,10 @@ impl Traffic {
 
     fn report(&self, settings: &Settings) -> Report {
         let topology = &self.plan.topology;
+        let mut violations = self.ledger.close(|stream| self.sent[topology.source_of(stream)]);
+        if !topology.is_ordered() {
+            violations.reordered = 0;
+        }
         Report {
             scenario: self.plan.name.to_owned(),
             protocol: settings.protocol.name().to_owned(),
@@ -408,7 +412,7 @@ impl Traffic {
             unit: "message".to_owned(),
             latency_us: Percentiles::of(&self.latency),
             late: self.schedule.as_ref().map(Schedule::late_count),
-            violations: Some(self.ledger.close(|stream| self.sent[topology.source_of(stream)])),
+            violations: Some(violations),
             failures: self.failures.count(),
             failure_examples: self.failures.examples().to_vec(),
             ..Report::default()

@@ -1,15 +1,11 @@
-//! The results as text, Markdown and JSON.
+//! The comparison with bars as text and Markdown.
 
 use std::fmt::Write as _;
 
-use serde_json::json;
-
-use super::Options;
-use super::contender::Kind;
-use super::machine::Machine;
-use super::measure::Run;
-use super::scenario::Scenario;
-use super::verdict::{Figures, Judgement, Row};
+use super::verdict::{Figures, Judged, Judgement};
+use crate::bench::Kind;
+use crate::bench::results::Results;
+use crate::bench::scenario::Scenario;
 
 /// The scenarios and their bars.
 pub(crate) fn list(scenarios: &[&'static Scenario]) -> String {
@@ -25,9 +21,9 @@ pub(crate) fn list(scenarios: &[&'static Scenario]) -> String {
 }
 
 /// The table for a terminal.
-pub(crate) fn text(machine: &Machine, rows: &[Row]) -> String {
+pub(crate) fn text(results: &Results, rows: &[Judged]) -> String {
     let mut text = String::new();
-    line(&mut text, format_args!("{}", headline(machine)));
+    line(&mut text, format_args!("{}", headline(results)));
     line(&mut text, format_args!(""));
     let [a, b, c, d, e, f] = COLUMNS;
     line(&mut text, format_args!("{a:<10} {b:<10} {c:>17} {d:>10} {e:>24} {f:>8}  bars"));
@@ -35,7 +31,7 @@ pub(crate) fn text(machine: &Machine, rows: &[Row]) -> String {
         for figures in &row.figures {
             let [cpu, rate, latency, bytes] = cells(figures);
             let bars = if figures.kind == Kind::Dunlin { bars(row) } else { String::new() };
-            let name = row.scenario;
+            let name = &row.scenario;
             line(
                 &mut text,
                 format_args!(
@@ -49,14 +45,19 @@ pub(crate) fn text(machine: &Machine, rows: &[Row]) -> String {
 }
 
 /// The table as a Markdown page.
-pub(crate) fn markdown(machine: &Machine, options: &Options, rows: &[Row]) -> String {
+pub(crate) fn markdown(results: &Results, rows: &[Judged]) -> String {
     let mut text = String::new();
-    line(&mut text, format_args!("# Side by side\n\n{}\n", headline(machine)));
+    let conditions = &results.conditions;
+    line(&mut text, format_args!("# Side by side\n\n{}\n", headline(results)));
     line(
         &mut text,
         format_args!(
-            "`dunlin-perf compare --seconds {} -n {}`; contender on core {}, generator on core {}.\n",
-            options.seconds, options.n, options.broker_core, options.generator_core
+            "`{}`; {} s each, {} times; contender on core {}, generator on core {}.\n",
+            results.command,
+            conditions.seconds,
+            conditions.repetitions,
+            conditions.broker_core,
+            conditions.generator_core
         ),
     );
     let [a, b, c, d, e, f] = COLUMNS;
@@ -84,51 +85,34 @@ pub(crate) fn markdown(machine: &Machine, options: &Options, rows: &[Row]) -> St
     text
 }
 
-/// Everything as JSON.
-pub(crate) fn json(machine: &Machine, options: &Options, rows: &[Row], runs: &[Run]) -> String {
-    let value = json!({
-        "machine": machine,
-        "seconds": options.seconds,
-        "repetitions": options.n,
-        "rows": rows,
-        "runs": runs,
-    });
-    let mut text = serde_json::to_string_pretty(&value).expect("strings, numbers and lists");
-    text.push('\n');
+fn headline(results: &Results) -> String {
+    let mut text = results.environment.headline();
+    for who in results.contenders.iter().filter(|who| who.kind.is_rival()) {
+        write!(text, ", {}", who.version).expect("writing to a String can't fail");
+    }
     text
-}
-
-fn headline(machine: &Machine) -> String {
-    format!(
-        "{} ({} cores), {} GiB, Linux {}, commit {}, {}, load before {}",
-        machine.cpu,
-        machine.cores,
-        machine.memory_gib,
-        machine.kernel,
-        machine.commit,
-        machine.mosquitto,
-        machine.load_before
-    )
 }
 
 /// Processor time, rate, latency, bytes.
 fn cells(figures: &Figures) -> [String; 4] {
-    let pair = figures.cpu_us_best.zip(figures.cpu_us_median);
-    let mut cpu = pair.map_or_else(|| "-".to_owned(), |(best, median)| format!("{best:.2} / {median:.2}"));
+    let dash = || "-".to_owned();
+    let mut cpu = figures.cpu_us.map_or_else(dash, |cpu| format!("{:.2} / {:.2}", cpu.least, cpu.median));
     if figures.unclean > 0 {
         write!(cpu, " ({} of {} unclean)", figures.unclean, figures.runs)
             .expect("writing to a String can't fail");
     }
-    let rate = figures.per_second_best.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
+    let rate = figures.per_second.map_or_else(dash, |rate| format!("{:.0}", rate.most));
     let latency = match (figures.p50_us, figures.p99_us, figures.p99_9_us) {
-        (Some(p50), Some(p99), Some(p99_9)) => format!("{p50:.0} / {p99:.0} / {p99_9:.0}"),
-        _ => "-".to_owned(),
+        (Some(p50), Some(p99), Some(p99_9)) => {
+            format!("{:.0} / {:.0} / {:.0}", p50.least, p99.least, p99_9.least)
+        }
+        _ => dash(),
     };
-    let bytes = figures.bytes_per_item.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"));
+    let bytes = figures.bytes_per_item.map_or_else(dash, |bytes| format!("{:.0}", bytes.least));
     [cpu, rate, latency, bytes]
 }
 
-fn bars(row: &Row) -> String {
+fn bars(row: &Judged) -> String {
     row.judgements.iter().map(judgement).collect::<Vec<_>>().join("; ")
 }
 

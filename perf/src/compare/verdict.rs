@@ -1,52 +1,45 @@
 //! From runs to rows: the least disturbed figures of each contender, ratios, and whether each bar is met.
 
-use serde::Serialize;
-
-use super::contender::Kind;
-use super::measure::{Outcome, Run};
-use super::scenario::{Bar, Scenario};
+use crate::bench::Kind;
+use crate::bench::results::{Field, Results, Row, Spread};
+use crate::bench::scenario::{Bar, Scenario};
 
 /// A scenario's results.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) scenario: &'static str,
-    pub(crate) what: &'static str,
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) scenario: String,
+    pub(crate) what: String,
     pub(crate) figures: Vec<Figures>,
     pub(crate) judgements: Vec<Judgement>,
 }
 
-/// What a contender has shown in a scenario. "Best" is the least disturbed repetition.
-#[derive(Debug, Serialize)]
+/// What a contender has shown in a scenario. The least of each is the least disturbed repetition's.
+#[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) kind: Kind,
     pub(crate) runs: usize,
     pub(crate) unclean: usize,
-    pub(crate) cpu_us_best: Option<f64>,
-    pub(crate) cpu_us_median: Option<f64>,
-    pub(crate) cpu_us_worst: Option<f64>,
-    /// Units per second of the fastest repetition.
-    pub(crate) per_second_best: Option<f64>,
-    pub(crate) generator_cpu_us_best: Option<f64>,
-    pub(crate) p50_us: Option<f64>,
-    pub(crate) p99_us: Option<f64>,
-    pub(crate) p99_9_us: Option<f64>,
-    pub(crate) bytes_per_item: Option<f64>,
-    pub(crate) growth_bytes: Option<f64>,
+    pub(crate) cpu_us: Option<Spread>,
+    pub(crate) per_second: Option<Spread>,
+    pub(crate) p50_us: Option<Spread>,
+    pub(crate) p99_us: Option<Spread>,
+    pub(crate) p99_9_us: Option<Spread>,
+    pub(crate) bytes_per_item: Option<Spread>,
+    pub(crate) growth_bytes: Option<Spread>,
 }
 
 /// A bar and how it went.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Judgement {
     /// The bar in words.
     pub(crate) bar: String,
     /// What was measured, in the bar's terms.
     pub(crate) measured: Option<f64>,
-    pub(crate) limit: f64,
     /// None: one side of the comparison is missing.
     pub(crate) met: Option<bool>,
 }
 
-impl Row {
+impl Judged {
     /// Whether a bar was missed.
     pub(crate) fn is_missed(&self) -> bool {
         self.judgements.iter().any(|judgement| judgement.met == Some(false))
@@ -54,84 +47,60 @@ impl Row {
 }
 
 /// One row per scenario.
-pub(crate) fn rows(scenarios: &[&'static Scenario], runs: &[Run]) -> Vec<Row> {
-    scenarios
-        .iter()
-        .map(|scenario| {
-            let figures: Vec<Figures> = [Kind::Floor, Kind::Dunlin, Kind::Mosquitto]
-                .into_iter()
-                .filter_map(|kind| figures(scenario.name, kind, runs))
-                .collect();
-            let judgements = scenario.bars.iter().flat_map(|bar| judge(*bar, scenario.name, runs)).collect();
-            Row { scenario: scenario.name, what: scenario.what, figures, judgements }
-        })
-        .collect()
+pub(crate) fn rows(results: &Results) -> Vec<Judged> {
+    results.rows.iter().map(|row| judged(row, results)).collect()
 }
 
-fn figures(scenario: &str, kind: Kind, runs: &[Run]) -> Option<Figures> {
-    let outcomes: Vec<&Outcome> = runs
-        .iter()
-        .filter(|run| run.scenario == scenario && run.kind == kind)
-        .map(|run| &run.outcome)
-        .collect();
-    if outcomes.is_empty() {
+fn judged(row: &Row, results: &Results) -> Judged {
+    let figures = Kind::ALL.into_iter().filter_map(|kind| figures(&row.name, kind, results)).collect();
+    let bars = Scenario::named(&row.name).map_or(&[][..], |scenario| scenario.bars);
+    let judgements = bars.iter().flat_map(|bar| judge(*bar, &row.name, results)).collect();
+    Judged { scenario: row.name.clone(), what: row.what.clone(), figures, judgements }
+}
+
+fn figures(scenario: &str, kind: Kind, results: &Results) -> Option<Figures> {
+    let outcomes = results.outcomes(scenario, kind);
+    let runs = outcomes.clone().count();
+    if runs == 0 {
         return None;
     }
-    let sorted = |field: fn(&Outcome) -> Option<f64>| {
-        let mut values: Vec<f64> = outcomes
-            .iter()
-            .filter(|outcome| outcome.is_clean())
-            .filter_map(|outcome| field(outcome))
-            .collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let least = |field: fn(&Outcome) -> Option<f64>| sorted(field).first().copied();
-    let cpu = sorted(|outcome| outcome.cpu_us);
+    let spread = |field: Field| results.spread(scenario, kind, field);
     Some(Figures {
         kind,
-        runs: outcomes.len(),
-        unclean: outcomes.iter().filter(|outcome| !outcome.is_clean()).count(),
-        cpu_us_best: cpu.first().copied(),
-        cpu_us_median: median(&cpu),
-        cpu_us_worst: cpu.last().copied(),
-        per_second_best: sorted(|outcome| outcome.per_second).last().copied(),
-        generator_cpu_us_best: least(|outcome| outcome.generator_cpu_us),
-        p50_us: least(|outcome| outcome.p50_us),
-        p99_us: least(|outcome| outcome.p99_us),
-        p99_9_us: least(|outcome| outcome.p99_9_us),
-        bytes_per_item: least(|outcome| outcome.bytes_per_item),
-        growth_bytes: least(|outcome| outcome.growth_bytes),
+        runs,
+        unclean: outcomes.filter(|outcome| !outcome.is_clean()).count(),
+        cpu_us: spread(|outcome| outcome.cpu_us),
+        per_second: spread(|outcome| outcome.per_second),
+        p50_us: spread(|outcome| outcome.p50_us),
+        p99_us: spread(|outcome| outcome.p99_us),
+        p99_9_us: spread(|outcome| outcome.p99_9_us),
+        bytes_per_item: spread(|outcome| outcome.bytes_per_item),
+        growth_bytes: spread(|outcome| outcome.growth_bytes),
     })
 }
 
-fn median(sorted: &[f64]) -> Option<f64> {
-    let upper = sorted.get(sorted.len() / 2)?;
-    if sorted.len() % 2 == 1 {
-        return Some(*upper);
-    }
-    sorted.get(sorted.len() / 2 - 1).map(|lower| f64::midpoint(*lower, *upper))
-}
-
-fn judge(bar: Bar, scenario: &str, runs: &[Run]) -> Vec<Judgement> {
-    let Some(dunlin) = figures(scenario, Kind::Dunlin, runs) else { return Vec::new() };
-    let other = |kind| figures(scenario, kind, runs);
-    let against = |bar: String, limit: f64, mine: Option<f64>, theirs: Option<f64>| {
-        let measured = mine.zip(theirs).map(|(mine, theirs)| mine / theirs);
-        Judgement { bar, measured, limit, met: measured.map(|measured| measured <= limit) }
+fn judge(bar: Bar, scenario: &str, results: &Results) -> Vec<Judgement> {
+    let Some(dunlin) = figures(scenario, Kind::Dunlin, results) else { return Vec::new() };
+    let other = |kind| figures(scenario, kind, results);
+    let against = |bar: String, limit: f64, mine: Option<Spread>, theirs: Option<Spread>| {
+        let measured = mine.zip(theirs).map(|(mine, theirs)| mine.least / theirs.least);
+        Judgement { bar, measured, met: measured.map(|measured| measured <= limit) }
+    };
+    let alone = |bar: String, limit: f64, measured: Option<f64>| {
+        vec![Judgement { bar, measured, met: measured.map(|measured| measured <= limit) }]
     };
     match bar {
         Bar::OfMosquitto(limit) => {
-            let theirs = other(Kind::Mosquitto).and_then(|figures| figures.cpu_us_best);
-            vec![against(format!("CPU ≤ {limit} × mosquitto"), limit, dunlin.cpu_us_best, theirs)]
+            let theirs = other(Kind::Mosquitto).and_then(|figures| figures.cpu_us);
+            vec![against(format!("CPU ≤ {limit} × mosquitto"), limit, dunlin.cpu_us, theirs)]
         }
         Bar::OfFloor(limit) => {
-            let theirs = other(Kind::Floor).and_then(|figures| figures.cpu_us_best);
-            vec![against(format!("CPU ≤ {limit} × floor"), limit, dunlin.cpu_us_best, theirs)]
+            let theirs = other(Kind::Floor).and_then(|figures| figures.cpu_us);
+            vec![against(format!("CPU ≤ {limit} × floor"), limit, dunlin.cpu_us, theirs)]
         }
         Bar::OfScenario(control, limit) => {
-            let theirs = figures(control, Kind::Dunlin, runs).and_then(|figures| figures.cpu_us_best);
-            vec![against(format!("CPU ≤ {limit} × {control}"), limit, dunlin.cpu_us_best, theirs)]
+            let theirs = figures(control, Kind::Dunlin, results).and_then(|figures| figures.cpu_us);
+            vec![against(format!("CPU ≤ {limit} × {control}"), limit, dunlin.cpu_us, theirs)]
         }
         Bar::LatencyOfMosquitto => {
             let theirs = other(Kind::Mosquitto);
@@ -146,14 +115,12 @@ fn judge(bar: Bar, scenario: &str, runs: &[Run]) -> Vec<Judgement> {
             vec![against("memory ≤ mosquitto".to_owned(), 1.0, dunlin.bytes_per_item, theirs)]
         }
         Bar::Growth(limit) => {
-            let measured = dunlin.growth_bytes.map(|bytes| bytes / f64::from(1 << 20));
-            let met = measured.map(|mebibytes| mebibytes <= limit);
-            vec![Judgement { bar: format!("grows by ≤ {limit} MiB"), measured, limit, met }]
+            let mebibytes = dunlin.growth_bytes.map(|bytes| bytes.least / f64::from(1 << 20));
+            alone(format!("grows by ≤ {limit} MiB"), limit, mebibytes)
         }
         Bar::BytesPerItem(limit) => {
-            let measured = dunlin.bytes_per_item;
-            let met = measured.map(|bytes| bytes <= limit);
-            vec![Judgement { bar: format!("≤ {limit} B each"), measured, limit, met }]
+            let bytes = dunlin.bytes_per_item.map(|bytes| bytes.least);
+            alone(format!("≤ {limit} B each"), limit, bytes)
         }
     }
 }
@@ -161,51 +128,30 @@ fn judge(bar: Bar, scenario: &str, runs: &[Run]) -> Vec<Judgement> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
-
-    fn run(scenario: &'static str, kind: Kind, cpu: f64, clean: bool) -> Run {
-        let outcome = Outcome {
-            cpu_us: Some(cpu),
-            cores: None,
-            per_second: Some(1.0),
-            generator_cpu_us: None,
-            p50_us: None,
-            p99_us: None,
-            p99_9_us: None,
-            bytes_per_item: None,
-            growth_bytes: None,
-            clean,
-            error: None,
-            report: Value::Null,
-        };
-        Run { scenario, kind, outcome }
-    }
-
-    fn p2p0() -> Vec<&'static Scenario> {
-        super::super::scenario::ALL.iter().filter(|scenario| scenario.name == "p2p0").collect()
-    }
+    use crate::bench::results::tests::results;
 
     #[test]
     fn bars_are_judged_by_the_least_disturbed_clean_runs() {
-        let runs = [
-            run("p2p0", Kind::Dunlin, 9.0, true),
-            run("p2p0", Kind::Dunlin, 6.0, true),
-            run("p2p0", Kind::Dunlin, 1.0, false),
-            run("p2p0", Kind::Mosquitto, 12.0, true),
-            run("p2p0", Kind::Floor, 3.0, true),
-        ];
-        let rows = rows(&p2p0(), &runs);
+        let mut results = results(&[
+            (Kind::Dunlin, 9.0),
+            (Kind::Dunlin, 6.0),
+            (Kind::Dunlin, 1.0),
+            (Kind::Mosquitto, 12.0),
+            (Kind::Floor, 3.0),
+        ]);
+        results.runs[2].outcome.clean = false;
+        let rows = rows(&results);
         let met: Vec<_> =
             rows[0].judgements.iter().map(|judgement| (judgement.measured, judgement.met)).collect();
         assert_eq!(met, [(Some(0.5), Some(true)), (Some(2.0), Some(false))]);
         assert!(rows[0].is_missed());
         let dunlin = rows[0].figures.iter().find(|figures| figures.kind == Kind::Dunlin).unwrap();
-        assert_eq!((dunlin.cpu_us_median, dunlin.unclean), (Some(7.5), 1));
+        assert_eq!((dunlin.cpu_us.unwrap().median, dunlin.unclean), (7.5, 1));
     }
 
     #[test]
     fn a_missing_side_is_neither_met_nor_missed() {
-        let rows = rows(&p2p0(), &[run("p2p0", Kind::Dunlin, 9.0, true)]);
+        let rows = rows(&results(&[(Kind::Dunlin, 9.0)]));
         assert!(rows[0].judgements.iter().all(|judgement| judgement.met.is_none()));
     }
 }

@@ -1,6 +1,8 @@
 //! The scenarios of the record sheet, with the bars that Dunlin is held to.
 
-use super::contender::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
 
 /// One row of the record sheet.
 #[derive(Debug)]
@@ -14,9 +16,47 @@ pub(crate) struct Scenario {
     pub(crate) has_floor: bool,
     /// Whether `--seconds` applies; otherwise the scenario ends by itself.
     pub(crate) timed: bool,
-    /// Shards of Dunlin when one can't do it, and then nobody else takes part: a shard's file table, like any
-    /// process, holds at most RLIMIT_NOFILE sockets.
-    pub(crate) shards: Option<u16>,
+    /// What is added to the arguments: the rate, as half of what the contender has reached in this scenario.
+    pub(crate) half_of: Option<&'static str>,
+    pub(crate) shards: Shards,
+    /// Which figure the row is about.
+    pub(crate) measure: Measure,
+    pub(crate) list: List,
+}
+
+/// How many shards Dunlin has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shards {
+    /// What was asked for, else one; the others take part.
+    Asked,
+    /// This many on the contender's core, and nobody else takes part: a shard's file table, like any process, holds
+    /// at most RLIMIT_NOFILE sockets.
+    Tables(u16),
+    /// Two shards, on the contender's and on the generator's core, and nobody else takes part.
+    TwoCores,
+}
+
+/// The figure that a row is about, per contender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Measure {
+    /// Processor time of the contender per unit.
+    Cpu,
+    /// Latency.
+    Latency,
+    /// User memory of the contender per connection or subscription.
+    Memory,
+}
+
+/// Which commands run a scenario unless it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    /// `compare` and `sheet`.
+    Both,
+    /// `compare` only.
+    Compare,
+    /// `sheet` only.
+    Sheet,
 }
 
 /// What Dunlin is held to.
@@ -44,11 +84,30 @@ impl Scenario {
     pub(crate) fn suits(&self, kind: Kind) -> bool {
         match kind {
             Kind::Dunlin => true,
-            Kind::Floor => self.has_floor && self.shards.is_none(),
-            Kind::Mosquitto => self.shards.is_none(),
+            Kind::Floor => self.has_floor && self.shards == Shards::Asked,
+            Kind::Mosquitto | Kind::Rumqttd | Kind::Rmqttd | Kind::Aedes => self.shards == Shards::Asked,
         }
     }
+
+    /// The scenario of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|scenario| scenario.name == name)
+    }
 }
+
+/// Most rows are like this one: messages for `--seconds`, with a counterpart of the floor.
+const TRAFFIC: Scenario = Scenario {
+    name: "",
+    what: "",
+    arguments: &[],
+    bars: &[],
+    has_floor: true,
+    timed: true,
+    half_of: None,
+    shards: Shards::Asked,
+    measure: Measure::Cpu,
+    list: List::Both,
+};
 
 /// All scenarios, in the order in which they run.
 pub(crate) static ALL: &[Scenario] = &[
@@ -57,81 +116,72 @@ pub(crate) static ALL: &[Scenario] = &[
         what: "point to point QoS 0, 1,000 pairs, one message under way in each",
         arguments: &["p2p"],
         bars: &[Bar::OfMosquitto(0.65), Bar::OfFloor(1.5)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "p2p1",
-        what: "the same with QoS 1",
+        what: "point to point QoS 1, 1,000 pairs, one message under way in each",
         arguments: &["p2p", "--qos", "1"],
         bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "p2p2",
-        what: "the same with QoS 2",
+        what: "point to point QoS 2, 1,000 pairs, one message under way in each",
         arguments: &["p2p", "--qos", "2"],
         bars: &[Bar::OfMosquitto(0.60), Bar::OfFloor(1.5)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "fanin0",
         what: "1,000 publishers to one subscriber, QoS 0",
         arguments: &["fanin"],
         bars: &[Bar::OfMosquitto(0.38)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "fanin1",
-        what: "the same with QoS 1",
+        what: "1,000 publishers to one subscriber, QoS 1",
         arguments: &["fanin", "--qos", "1"],
         bars: &[Bar::OfMosquitto(0.48)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "fanout0",
         what: "one publisher, eight messages under way, to 1,000 subscribers, QoS 0",
         arguments: &["fanout", "--window", "8"],
         bars: &[Bar::OfMosquitto(0.16), Bar::OfFloor(1.25)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "fanout1",
-        what: "the same with QoS 1",
+        what: "one publisher, eight messages under way, to 1,000 subscribers, QoS 1",
         arguments: &["fanout", "--window", "8", "--qos", "1"],
         bars: &[Bar::OfMosquitto(0.19), Bar::OfFloor(1.25)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "fan0w1",
         what: "one publisher, one message under way, to 1,000 subscribers, QoS 0",
         arguments: &["fanout", "--window", "1"],
         bars: &[Bar::OfMosquitto(0.55), Bar::OfFloor(1.25)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "shared",
+        what: "1,000 publishers to 50 members of one shared subscription, QoS 1",
+        arguments: &["shared", "--qos", "1"],
+        has_floor: false,
+        list: List::Sheet,
+        ..TRAFFIC
     },
     Scenario {
         name: "wild0",
         what: "300 wildcard filters, one match each (the control of wild)",
         arguments: &["wild", "--filters", "3"],
-        bars: &[],
         has_floor: false,
-        timed: true,
-        shards: None,
+        list: List::Compare,
+        ..TRAFFIC
     },
     Scenario {
         name: "wild",
@@ -139,17 +189,32 @@ pub(crate) static ALL: &[Scenario] = &[
         arguments: &["wild", "--filters", "1000"],
         bars: &[Bar::OfMosquitto(0.60), Bar::OfScenario("wild0", 1.05)],
         has_floor: false,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "retain",
+        what: "20,000 retained messages stored on 10,000 topics, QoS 1",
+        arguments: &["retained", "--measure", "store", "--topics", "1000", "--subscribers", "1"],
+        has_floor: false,
+        timed: false,
+        list: List::Sheet,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "replay",
+        what: "1,000 retained messages handed out to each of 50 new subscribers, QoS 1",
+        arguments: &["retained", "--measure", "replay", "--qos", "1"],
+        has_floor: false,
+        timed: false,
+        list: List::Sheet,
+        ..TRAFFIC
     },
     Scenario {
         name: "connect",
         what: "connect, CONNACK, close",
         arguments: &["connect", "--source", "127.99.0.0/20"],
         bars: &[Bar::OfMosquitto(0.60)],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        ..TRAFFIC
     },
     Scenario {
         name: "subscribe",
@@ -158,25 +223,33 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::OfMosquitto(0.80)],
         has_floor: false,
         timed: false,
-        shards: None,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "half0",
+        what: "500 pairs at half of the messages per second that the contender has reached in p2p0, QoS 0",
+        arguments: &["lat"],
+        half_of: Some("p2p0"),
+        measure: Measure::Latency,
+        list: List::Sheet,
+        ..TRAFFIC
     },
     Scenario {
         name: "lat0",
         what: "5,000 messages per second over 500 pairs, QoS 0",
         arguments: &["lat"],
         bars: &[Bar::LatencyOfMosquitto],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        measure: Measure::Latency,
+        ..TRAFFIC
     },
     Scenario {
         name: "lat1",
-        what: "the same with QoS 1",
+        what: "5,000 messages per second over 500 pairs, QoS 1",
         arguments: &["lat", "--qos", "1"],
         bars: &[Bar::LatencyOfMosquitto],
-        has_floor: true,
-        timed: true,
-        shards: None,
+        measure: Measure::Latency,
+        list: List::Compare,
+        ..TRAFFIC
     },
     Scenario {
         name: "idle",
@@ -185,7 +258,35 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::MemoryOfMosquitto],
         has_floor: false,
         timed: false,
-        shards: None,
+        measure: Measure::Memory,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "p2p0x2",
+        what: "p2p0 with two shards on two cores, which the generator shares",
+        arguments: &["p2p"],
+        has_floor: false,
+        shards: Shards::TwoCores,
+        list: List::Sheet,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "fanout0x2",
+        what: "fanout0 with two shards on two cores, which the generator shares",
+        arguments: &["fanout", "--window", "8"],
+        has_floor: false,
+        shards: Shards::TwoCores,
+        list: List::Sheet,
+        ..TRAFFIC
+    },
+    Scenario {
+        name: "connect2",
+        what: "connect with two shards on two cores, which the generator shares",
+        arguments: &["connect", "--source", "127.99.0.0/20"],
+        has_floor: false,
+        shards: Shards::TwoCores,
+        list: List::Sheet,
+        ..TRAFFIC
     },
     Scenario {
         name: "subs1m",
@@ -194,7 +295,9 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::BytesPerItem(250.0)],
         has_floor: false,
         timed: false,
-        shards: None,
+        measure: Measure::Memory,
+        list: List::Compare,
+        ..TRAFFIC
     },
     Scenario {
         name: "idle200k",
@@ -215,7 +318,10 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::BytesPerItem(600.0)],
         has_floor: false,
         timed: false,
-        shards: Some(4),
+        shards: Shards::Tables(4),
+        measure: Measure::Memory,
+        list: List::Compare,
+        ..TRAFFIC
     },
     Scenario {
         name: "keepalive",
@@ -234,7 +340,9 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::Growth(1.0)],
         has_floor: false,
         timed: false,
-        shards: None,
+        measure: Measure::Memory,
+        list: List::Compare,
+        ..TRAFFIC
     },
     Scenario {
         name: "cycle",
@@ -253,7 +361,10 @@ pub(crate) static ALL: &[Scenario] = &[
         bars: &[Bar::Growth(4.0)],
         has_floor: false,
         timed: false,
-        shards: Some(2),
+        shards: Shards::Tables(2),
+        measure: Measure::Memory,
+        list: List::Compare,
+        ..TRAFFIC
     },
 ];
 
@@ -270,6 +381,9 @@ mod tests {
                 if let Bar::OfScenario(control, _) = bar {
                     assert!(before.iter().any(|other| other.name == *control), "{control}");
                 }
+            }
+            if let Some(fastest) = scenario.half_of {
+                assert!(before.iter().any(|other| other.name == fastest), "{fastest}");
             }
         }
     }
