@@ -156,7 +156,7 @@ fn accepts_client(mut stream: &TcpStream) -> io::Result<bool> {
 /// Waits until nothing listens on the address: the kernel takes apart the rings of a process, and with them
 /// its sockets, some time after the process has ended.
 fn await_free(address: SocketAddr) -> Result<(), Error> {
-    for _ in 0..READY_TRIES {
+    for _ in 0..FREE_TRIES {
         if TcpStream::connect(address).is_err() {
             return Ok(());
         }
@@ -202,4 +202,6 @@ const CONNACK: [u8; 4] = [0x20, 0x02, 0x00, 0x00];
 const DISCONNECT: &[u8] = b"\xE0\x00";
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const READY_TRIES: u32 = 100;
+/// Taking apart tens of thousands of sockets takes a busy kernel many seconds.
+const FREE_TRIES: u32 = 600;
 const READY_PAUSE: Duration = Duration::from_millis(50);

@@ -33,7 +33,7 @@ pub(crate) struct BenchArgs {
     /// Repetitions.
     #[arg(long, short, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) n: u32,
-    /// Seconds measured in each run (4 for compare, 1.5 for sheet).
+    /// Seconds measured in each run (4 for compare, 1 for sheet).
     #[arg(long)]
     seconds: Option<f64>,
     /// Seconds before measuring begins (1 for compare, 0.5 for sheet).

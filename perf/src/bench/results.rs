@@ -140,8 +140,11 @@ impl Outcome {
         if let Some(cpu) = self.cpu_us {
             text.push_str(&format!("{cpu:.2} CPU-us "));
         }
-        if let Some(rate) = self.per_second {
+        if let Some(rate) = self.per_second.filter(|rate| *rate > 0.0) {
             text.push_str(&format!("{rate:.0}/s "));
+        }
+        if let Some(bytes) = self.bytes_per_item {
+            text.push_str(&format!("{bytes:.0} B each "));
         }
         if let Some(flaw) = self.flaw() {
             text.push_str(&format!("FAILED: {flaw}"));

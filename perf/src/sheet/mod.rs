@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
 const RECORDS: &str = "perf/records";
 
 const DEFAULTS: Defaults = Defaults {
-    seconds: 1.5,
+    seconds: 1.0,
     warm_up: 0.5,
     kinds: &Kind::ALL,
     list: List::Sheet,
