@@ -81,9 +81,12 @@ impl ShardCore {
         }
     }
 
-    /// The window has more room: what is to be resent, then what waits.
+    /// The window has more room: what is to be resent, then what waits. Nearly always nothing does, so that is asked first.
     fn go_on_sending(&mut self, conn: ConnId, actions: &mut Actions) {
-        if let Some(session) = self.connections.get(conn).map(|connection| connection.session) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let session = connection.session;
+        let replays = connection.rare.as_ref().is_some_and(|rare| rare.flow.replay.is_some());
+        if replays || self.sessions.at(session).is_some_and(|entry| entry.traffic.waits()) {
             self.resend(session, actions);
         }
     }

@@ -131,7 +131,8 @@ impl ShardCore {
                     return;
                 }
                 if windows.is_none_or(|windows| windows.outgoing.has_room(rules.window(&link))) {
-                    self.begin(&to, Delivery::new(publication.keep(), terms), publication, actions);
+                    let delivery = Delivery::new(publication.keep(), terms);
+                    self.begin(&to, delivery, terms, publication, actions);
                     return;
                 }
             } else if terms.qos == QoS::AtMostOnce && windows.is_some_and(|windows| !windows.queue.has_qos0())
@@ -144,7 +145,7 @@ impl ShardCore {
         self.enqueue(session, Delivery::new(publication.keep(), terms), rules);
     }
 
-    /// Sends a QoS 1 or 2 message for the first time and keeps it until it is acknowledged.
+    /// Sends a QoS 1 or 2 message for the first time, on these terms, and keeps it until it is acknowledged.
     ///
     /// [MQTT5-4.3.2-1] [MQTT5-4.3.2-2] [MQTT5-4.3.2-3] [MQTT5-4.3.3-1] [MQTT5-4.3.3-2] [MQTT5-4.3.3-3]
     /// [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
@@ -152,17 +153,17 @@ impl ShardCore {
         &mut self,
         to: &Receiver,
         delivery: Delivery,
+        terms: &Terms<'_>,
         publication: &mut Publication<'_>,
         actions: &mut Actions,
     ) {
         let Some(entry) = self.sessions.at_mut(to.session) else { return };
         let windows = entry.traffic.windows_mut();
-        let Some(packet_id) = windows.outgoing.push(delivery.qos, delivery.clone()) else { return };
+        let Some(packet_id) = windows.outgoing.push(terms.qos, delivery) else { return };
         if to.link.retries() && windows.retry_deadline.is_none() {
             self.arm_retry(to.session);
         }
-        let sent =
-            delivery.with_terms(|terms| self.transmit(to, terms, Some(packet_id), publication, actions));
+        let sent = self.transmit(to, terms, Some(packet_id), publication, actions);
         if !sent && let Some(entry) = self.sessions.at_mut(to.session) {
             // [MQTT5-3.1.2-25]: as if it had been delivered.
             entry.traffic.windows_mut().outgoing.forget(packet_id);
@@ -279,11 +280,13 @@ impl ShardCore {
         while let Some((to, delivery)) = self.next_waiting(session, &rules) {
             let message = delivery.message.clone();
             let mut publication = Publication::of_message(&message, self.now.wall);
-            if delivery.qos == QoS::AtMostOnce {
-                delivery.with_terms(|terms| self.transmit(&to, terms, None, &mut publication, actions));
-            } else {
-                self.begin(&to, delivery, &mut publication, actions);
-            }
+            delivery.with_terms(|terms| {
+                if terms.qos == QoS::AtMostOnce {
+                    self.transmit(&to, terms, None, &mut publication, actions);
+                } else {
+                    self.begin(&to, delivery.clone(), terms, &mut publication, actions);
+                }
+            });
         }
         self.continue_replay(session, actions);
     }

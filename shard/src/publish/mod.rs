@@ -184,6 +184,13 @@ struct Windows {
 }
 
 impl Traffic {
+    /// Whether something waits to be sent, or to be sent again.
+    fn waits(&self) -> bool {
+        self.windows
+            .as_deref()
+            .is_some_and(|windows| windows.outgoing.has_resend() || !windows.queue.is_empty())
+    }
+
     /// The windows, made if there are none.
     fn windows_mut(&mut self) -> &mut Windows {
         self.windows.get_or_insert_default()
