@@ -39,12 +39,12 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
+use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
 use clock::SECOND_NS;
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
-use scenario::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, retained, subscribe, traffic};
+use scenario::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, hold, retained, subscribe, traffic};
 use topology::{Shape, Topology};
 
 #[global_allocator]
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     let scenario = match cli.command {
         Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
+        Command::Hold(arguments) => return hold(&arguments, &cli.settings),
         Command::Quick(scenario) => scenario,
     };
     match run(scenario, &cli.settings) {
@@ -91,6 +92,29 @@ fn watch(arguments: &RunArgs) -> ExitCode {
         }
         Err(error) => {
             drop(writeln!(std::io::stderr(), "dunlin-loadgen: observing the broker (--broker-pid): {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Holds a fleet. What was found is printed before the connections are closed: with millions of them that takes minutes.
+fn hold(arguments: &HoldArgs, common: &RunArgs) -> ExitCode {
+    let plan = hold::Plan {
+        connections: arguments.connections,
+        keep_alive_seconds: arguments.keep_alive,
+        per_second: arguments.rate,
+        payload_bytes: arguments.payload,
+        storm: arguments.storm.min(arguments.connections - 1),
+        settle_ns: nanoseconds(arguments.settle),
+    };
+    let held = settings(common).and_then(|settings| hold::run(plan, &settings, &mut record::Blind));
+    match held {
+        Ok(held) => {
+            let written = std::io::stdout().write_all(as_json(&held.outcome).as_bytes());
+            if written.is_ok() { ExitCode::from(held.outcome.verdict.exit_code()) } else { ExitCode::from(2) }
+        }
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
             ExitCode::from(2)
         }
     }

@@ -84,6 +84,21 @@ impl Footprint {
         }
     }
 
+    /// Resident memory of the broker, if it is known.
+    pub(crate) fn broker_bytes(&self) -> Option<u64> {
+        Some(self.broker?.rss_bytes)
+    }
+
+    /// Resident memory of the generator.
+    pub(crate) const fn own_bytes(&self) -> u64 {
+        self.own.rss_bytes
+    }
+
+    /// Slab memory of the kernel, in which sockets live.
+    pub(crate) const fn kernel_bytes(&self) -> u64 {
+        self.slab_bytes
+    }
+
     /// Resident memory of the broker, if it is known. Signed, for differences.
     pub(crate) fn broker_rss_bytes(&self) -> Option<i64> {
         i64::try_from(self.broker?.rss_bytes).ok()

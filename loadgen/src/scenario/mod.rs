@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod cycle;
+pub(crate) mod hold;
 pub(crate) mod retained;
 pub(crate) mod subscribe;
 pub(crate) mod traffic;
