@@ -40,9 +40,9 @@ pub(crate) struct Options {
     /// Cores of Dunlin, as a list.
     #[arg(long, default_value = "0", value_name = "LIST")]
     cores: String,
-    /// Core of the generator; wherever there is room when absent.
-    #[arg(long, value_name = "CORE")]
-    generator_core: Option<usize>,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1, value_name = "CORE")]
+    generator_core: usize,
     /// Connections under way at the same time while connecting.
     #[arg(long, default_value_t = 1_024)]
     concurrency: u32,
@@ -152,11 +152,10 @@ fn generator(program: &Path, options: &Options, broker: u32) -> Command {
     ] {
         command.args([flag, &value.to_string()]);
     }
-    if let Some(core) = options.generator_core {
-        command.args(["--core", &core.to_string()]);
-    }
-    command.args(["--source", SOURCES, "--target", &format!("127.0.0.1:{}", options.port)]);
-    command.args(["--patience", "60"]);
+    command.args(["--core", &options.generator_core.to_string()]);
+    // The generator chooses the ports: the kernel would search longer and longer for a free one.
+    command.args(["--source", SOURCES, "--ports", "1024-65535"]);
+    command.args(["--target", &format!("127.0.0.1:{}", options.port), "--patience", "60"]);
     command
 }
 
