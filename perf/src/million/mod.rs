@@ -161,6 +161,7 @@ fn generator(program: &Path, options: &Options, broker: u32) -> Command {
 
 /// Runs the generator until it has reported; returns its report and the most memory that the host used meanwhile. The
 /// generator is ended then: its sockets need minutes to close.
+#[expect(clippy::disallowed_methods, reason = "a tool may read the clock, and wait for its child on a thread")]
 fn drive(mut command: Command, before: u64) -> Result<(Value, u64), Error> {
     let mut child = command
         .stdin(Stdio::null())
