@@ -1,14 +1,15 @@
 //! The host's memory: whether it suffices, and how much is in use.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
-use super::Error;
+use crate::error::Error;
+use crate::files;
 
 /// Memory that new programs and sockets can have, in bytes: `MemAvailable` of /proc/meminfo.
-#[expect(clippy::disallowed_methods, reason = "the tool's edge to /proc")]
 pub(super) fn available_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let text = files::read(Path::new("/proc/meminfo")).unwrap_or_default();
     available(&text).unwrap_or(0)
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Options;
-use crate::compare::machine::Machine;
+use crate::bench::machine::Environment;
 
 /// One bar and what was measured.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl Bar {
     /// Whether it was measured and kept.
     pub(super) fn is_kept(&self) -> bool {
         self.measured.is_some_and(|measured| measured <= self.most)
+    }
+
+    /// Whether it depends on how busy the machine is.
+    pub(super) fn is_of_time(&self) -> bool {
+        self.unit == "s"
     }
 
     pub(super) fn as_json(&self) -> Value {
@@ -50,7 +55,13 @@ pub(super) fn of(report: &Value, connections: u32, peak: u64) -> Vec<Bar> {
 }
 
 /// The run as text.
-pub(super) fn text(machine: &Machine, options: &Options, report: &Value, peak: u64, bars: &[Bar]) -> String {
+pub(super) fn text(
+    machine: &Environment,
+    options: &Options,
+    report: &Value,
+    peak: u64,
+    bars: &[Bar],
+) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         writeln!(out, "{name:<38} {value}").expect("writing to a String can't fail");
