@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Write everything as JSON to this file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write the result as Markdown to this file; beside a record of `sheet` it becomes a part of the page.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// Do not build the programs first.
     #[arg(long)]
     no_build: bool,
@@ -79,7 +82,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
     let (report, peak) = drive(generator, before)?;
     broker.end();
     let verdicts = verdict::of(&report, options.connections, peak);
-    bench::print(&verdict::text(&machine, options, &report, peak, &verdicts));
+    let text = verdict::text(&machine, options, &report, peak, &verdicts);
+    bench::print(&text);
+    if let Some(file) = &options.markdown {
+        files::write(file, &verdict::markdown(&text, options.connections))?;
+    }
     if let Some(file) = &options.out {
         let whole = json!({
             "machine": machine, "host_peak_bytes": peak, "report": report,

@@ -119,6 +119,15 @@ pub(super) fn text(
     out
 }
 
+/// The same as a section of a page.
+pub(super) fn markdown(text: &str, connections: u32) -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!(
+        "## {connections} connections on one host\n\n`cargo perf {}`\n\n```\n{text}```\n",
+        words.join(" ")
+    )
+}
+
 fn percentiles(times: &Value) -> String {
     let milliseconds = |name: &str| times[name].as_f64().unwrap_or(0.0) / 1e6;
     format!(
