@@ -60,9 +60,9 @@ impl Agenda {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Whether anybody has something before them.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+    /// Whether anybody has planned to connect. Looks at every entry.
+    pub(crate) fn has_comings(&self) -> bool {
+        self.heap.iter().any(|Reverse(entry)| entry.errand == Errand::Connect)
     }
 }
 

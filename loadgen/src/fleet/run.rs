@@ -98,6 +98,8 @@ impl Course<'_> {
 
     /// Sends nothing more and waits for what is under way, as long as something moves.
     fn drain(&mut self, fleet: &mut Fleet<'_>) -> Result<(), RunError> {
+        // The last stage of the plan ends here, whatever comes after it.
+        fleet.recorder.begin_stage(self.clock.now(), "after the plan", false);
         fleet.fall_quiet(self.clock.now(), self.engine.outbox());
         let (mut seen, mut moved_at) = (u64::MAX, self.clock.now());
         let mut next_look = moved_at;

@@ -181,7 +181,8 @@ impl<'run> Fleet<'run> {
                 if now.since(began) < LOOK_NS {
                     return (0, 1);
                 }
-                (0, self.pending())
+                // Who is still to come brings retained messages and queues with it.
+                (0, self.pending() + u64::from(self.somebody_comes()))
             }
             Until::Disconnected => (u64::from(self.fallen_count), self.open_at_stage.div_ceil(2).max(1)),
         }
@@ -191,7 +192,7 @@ impl<'run> Fleet<'run> {
     pub(super) fn pending(&self) -> u64 {
         let held: usize = self.outlets.iter().map(super::Outlet::held_count).sum();
         let owed = self.ledger.pending(|member| self.is_up(member));
-        owed + held as u64 + self.unacknowledged_here()
+        owed + held as u64 + self.unacknowledged_here() + self.ledger.missing_replays().1
     }
 
     /// Messages that the broker has not taken over, of clients who are here.
@@ -223,10 +224,14 @@ impl<'run> Fleet<'run> {
 
     /// Whether anybody is on the way, or has planned to come.
     fn somebody_comes(&self) -> bool {
-        let in_turn = self.cast.groups().iter().zip(&self.teams).any(|(group, team)| {
-            team.is_started && !team.is_stopped && !team.arrivals.is_through(group.count)
+        let on_the_way = self.cast.groups().iter().zip(&self.teams).any(|(group, team)| {
+            let counts = team.is_started && !team.is_stopped;
+            counts
+                && !matches!(group.plan.behaviour, Behaviour::Malformed { .. })
+                && (!team.arrivals.is_through(group.count)
+                    || Cast::members(*group).any(|member| self.member(member).is_coming()))
         });
-        in_turn || !self.agenda.is_empty() || self.members.iter().any(super::Member::is_coming)
+        on_the_way || self.agenda.has_comings()
     }
 
     /// Stops all publishing.
