@@ -99,6 +99,9 @@ pub(crate) struct WayArgs {
     /// Bind local addresses that no interface has (IP_FREEBIND); answers must be routed to this host.
     #[arg(long, global = true)]
     pub(crate) free_bind: bool,
+    /// Do not ask before a run of 1,000 connections or more whether this host can open them (see `preflight`).
+    #[arg(long, global = true)]
+    pub(crate) no_preflight: bool,
     /// Begin each connection with a PROXY header, as from a load balancer, that names a made-up client.
     #[arg(long, global = true, value_name = "VERSION")]
     pub(crate) proxy_protocol: Option<ProxyVersion>,
@@ -116,6 +119,7 @@ impl WayArgs {
             ports: self.ports,
             per_source: self.per_source,
             free_bind: self.free_bind,
+            unchecked: self.no_preflight,
         }
     }
 
@@ -144,6 +148,15 @@ pub(crate) enum Command {
     /// Processor time of all threads, memory, switches, faults, open files; its cgroup, if it has one of its own; sockets
     /// and the memory of the kernel for them; drops, retransmits and overflows; each core; energy, where it can be read.
     Observe,
+    /// Tell how many connections this host can open, what stops it first, and what to change.
+    ///
+    /// Reads the limits of this host and process from /proc and opens nothing. The exit code is 0 if the
+    /// connections can be opened and 1 if not. Give it the same --source, --ports and --target as the run.
+    Preflight {
+        /// Connections at the same time.
+        #[arg(long, short = 'n', default_value_t = 100_000)]
+        connections: u32,
+    },
     /// Hold very many MQTT 5 clients with sessions of their own, then let some of them fall and come back.
     ///
     /// Connects all, holds them for --seconds with keep-alives and a stream of QoS 0 and QoS 1 messages to clients at random,

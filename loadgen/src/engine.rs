@@ -10,6 +10,7 @@ use std::time::Duration;
 use dunlin_ring::{Bytes, Completion, Errno, Loan, Ring, RingConfig, SlotId, wait_any};
 
 use crate::clock::{Clock, Nanos};
+use crate::hosts::preflight;
 use crate::hosts::route::{Route, RouteCounters, RoutePlan};
 use crate::transport::{Leg, Transport};
 
@@ -73,15 +74,9 @@ impl Engine {
     pub(crate) fn new(config: EngineConfig) -> io::Result<Self> {
         let route = Route::new(&config.route, config.connections)
             .map_err(|error| io::Error::new(io::ErrorKind::AddrNotAvailable, error))?;
+        preflight::before(&config.route, config.connections, config.per_ring)?;
         let ring_count = config.connections.div_ceil(config.per_ring).max(1);
-        let alone = ring_count == 1;
-        let sizes = RingConfig {
-            requests: if alone { 4096 } else { 1024 },
-            completions: if alone { 32_768 } else { 8192 },
-            sockets: config.per_ring.min(config.connections),
-            buffers: if alone { 1024 } else { 256 },
-            buffer_bytes: if alone { 8192 } else { 2048 },
-        };
+        let sizes = ring_sizes(config.connections, config.per_ring);
         let rings = (0..ring_count).map(|_| Ring::new(sizes)).collect::<io::Result<Vec<_>>>()?;
         let count = config.connections as usize;
         Ok(Self { rings, outbox: Outbox::new(count), config, route })
@@ -420,6 +415,18 @@ impl LinkState {
 
     const fn clear(&mut self, flags: u8) {
         self.0 &= !flags;
+    }
+}
+
+/// How large the rings are that hold this many connections.
+pub(crate) fn ring_sizes(connections: u32, per_ring: u32) -> RingConfig {
+    let alone = connections <= per_ring;
+    RingConfig {
+        requests: if alone { 4096 } else { 1024 },
+        completions: if alone { 32_768 } else { 8192 },
+        sockets: per_ring.min(connections),
+        buffers: if alone { 1024 } else { 256 },
+        buffer_bytes: if alone { 8192 } else { 2048 },
     }
 }
 

@@ -41,6 +41,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
 use clock::SECOND_NS;
+use hosts::preflight::{Preflight, Wish};
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
         Command::Hold(arguments) => return hold(&arguments, &cli.settings),
+        Command::Preflight { connections } => return weigh(connections, &cli.settings),
         Command::Quick(scenario) => scenario,
     };
     match run(scenario, &cli.settings) {
@@ -148,6 +150,20 @@ fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
     drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
     ExitCode::from(2)
+}
+
+/// Tells whether this host can open so many connections.
+fn weigh(connections: u32, arguments: &RunArgs) -> ExitCode {
+    let preflight = Preflight::here(&Wish {
+        connections,
+        route: arguments.way.route(),
+        per_ring: arguments.per_ring.max(1),
+        concurrency: arguments.concurrency,
+        broker_pid: arguments.broker_pid,
+    });
+    let text = if arguments.json { as_json(&preflight) } else { preflight.text() };
+    let written = std::io::stdout().write_all(text.as_bytes());
+    if preflight.enough && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {

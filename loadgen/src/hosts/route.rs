@@ -29,6 +29,8 @@ pub(crate) struct RoutePlan {
     pub(crate) per_source: Option<u32>,
     /// Whether local addresses are bound even if no interface has them.
     pub(crate) free_bind: bool,
+    /// Whether to go on even if the host does not allow as many connections as are asked for.
+    pub(crate) unchecked: bool,
 }
 
 /// Why the ways do not suffice.
@@ -267,6 +269,7 @@ mod tests {
             ports: ports.parse().unwrap(),
             per_source: None,
             free_bind: false,
+            unchecked: false,
         }
     }
 
