@@ -1,5 +1,8 @@
 //! The command line.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin_wire::{QoS, Version};
 
@@ -7,6 +10,7 @@ use crate::hosts::port::PortChoice;
 use crate::hosts::proxy::{ProxyHeader, ProxyVersion};
 use crate::hosts::route::RoutePlan;
 use crate::hosts::source::Block;
+use crate::lab::{LossPolicy, Share};
 use crate::transport::{Endpoint, Transport};
 
 /// An MQTT load generator that checks what it receives.
@@ -38,6 +42,8 @@ Examples:
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) way: WayArgs,
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
     /// MQTT version of all clients.
     #[arg(long, global = true, default_value = "3.1.1", value_name = "VERSION")]
     pub(crate) mqtt: MqttVersion,
@@ -73,6 +79,26 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
+/// Several hosts as one generator.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LabArgs {
+    /// Run on these agents (`dunlin-loadgen agent`) instead of here, with an equal share of clients and rate on each.
+    ///
+    /// For `run` and the quick commands. The clients of an agent are a world for themselves, so each latency is measured
+    /// with one clock.
+    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', value_parser = agent)]
+    pub(crate) agents: Vec<SocketAddr>,
+    /// File with the token that coordinator and agents share; needed beyond the loopback device.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
+    /// What becomes of the run when an agent is lost.
+    #[arg(long, global = true, default_value = "end", value_name = "POLICY")]
+    pub(crate) on_agent_loss: LossPolicy,
+    /// Run one of several equal parts, such as 2/4, with its topics below a level of their own.
+    #[arg(long, global = true, value_name = "PART")]
+    pub(crate) share: Option<Share>,
+}
+
 /// Where connections go to and come from.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WayArgs {
@@ -90,7 +116,8 @@ pub(crate) struct WayArgs {
     /// Who chooses local ports: `kernel`, or the generator from `ephemeral` (the kernel's range) or a range.
     ///
     /// The kernel searches longer the fuller its range is. The generator walks through all combinations of
-    /// source and port in turn, passes over those in use, and uses every one.
+    /// source and port in turn, passes over those in use, and uses every one. The kernel does not hand out ports that
+    /// are bound so to other programs of this host; 1024-32767 leaves it its own range.
     #[arg(long, global = true, default_value = "kernel", value_name = "PORTS")]
     pub(crate) ports: PortChoice,
     /// Connections per local address and destination at most [default: 3500 where the kernel chooses ports].
@@ -148,6 +175,15 @@ pub(crate) enum Command {
     /// Processor time of all threads, memory, switches, faults, open files; its cgroup, if it has one of its own; sockets
     /// and the memory of the kernel for them; drops, retransmits and overflows; each core; energy, where it can be read.
     Observe,
+    /// Wait for coordinators (a run with --agents) and run what they ask for, until killed.
+    ///
+    /// One coordinator at a time. Its run is ended when it falls silent. Coordinator and agents must be of the same
+    /// version, and have the same --token FILE unless all of it happens on the loopback device.
+    Agent {
+        /// Where to listen; port 0 takes a free one, which is printed.
+        #[arg(long, default_value = "127.0.0.1:7883", value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+    },
     /// Tell how many connections this host can open, what stops it first, and what to change.
     ///
     /// Reads the limits of this host and process from /proc and opens nothing. The exit code is 0 if the
@@ -372,6 +408,47 @@ pub(crate) enum RetainedPhase {
     Replay,
 }
 
+impl Scenario {
+    /// Leaves of the clients and rates what belongs to one part.
+    pub(crate) fn cut(&mut self, share: Share) {
+        let count = |count: &mut u32| *count = share.clients(*count);
+        let rate = |rate: &mut u64| *rate = share.part(*rate).max((*rate).min(1));
+        match self {
+            Self::Idle { connections, rate: per_second, .. } => {
+                count(connections);
+                rate(per_second);
+            }
+            Self::P2p { pairs: clients, pacing, .. }
+            | Self::Fanin { publishers: clients, pacing, .. }
+            | Self::Fanout { subscribers: clients, pacing, .. } => {
+                count(clients);
+                pacing.rate.iter_mut().for_each(rate);
+            }
+            Self::Wild { clients, publishers, pacing, .. } => {
+                count(clients);
+                count(publishers);
+                pacing.rate.iter_mut().for_each(rate);
+            }
+            Self::Lat { pairs, rate: per_second, .. } => {
+                count(pairs);
+                rate(per_second);
+            }
+            Self::Connect { rate: per_second } => per_second.iter_mut().for_each(rate),
+            Self::Cycle { connections, .. } => count(connections),
+            Self::Subscribe { clients, .. } => count(clients),
+            Self::Shared { publishers, subscribers, pacing, .. } => {
+                count(publishers);
+                count(subscribers);
+                pacing.rate.iter_mut().for_each(rate);
+            }
+            Self::Retained { publishers, subscribers, .. } => {
+                count(publishers);
+                count(subscribers);
+            }
+        }
+    }
+}
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Message {
@@ -438,6 +515,13 @@ impl From<QosArg> for QoS {
             QosArg::Two => Self::ExactlyOnce,
         }
     }
+}
+
+/// Resolves the address of an agent.
+fn agent(text: &str) -> Result<SocketAddr, String> {
+    let mut resolved =
+        text.to_socket_addrs().map_err(|error| format!("{text:?} (HOST:PORT is asked for): {error}"))?;
+    resolved.next().ok_or_else(|| format!("{text:?} has no address"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -17,6 +17,7 @@ mod fleet;
 mod floor;
 mod hosts;
 mod keep_alive;
+mod lab;
 #[cfg(test)]
 mod manual;
 mod observe;
@@ -34,6 +35,7 @@ mod transport;
 mod verify;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -42,6 +44,7 @@ use clap::Parser as _;
 use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
 use clock::SECOND_NS;
 use hosts::preflight::{Preflight, Wish};
+use lab::{LabError, LabPlan, Token};
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
@@ -54,10 +57,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.settings.json;
+    if !cli.settings.lab.agents.is_empty() {
+        return coordinate(&cli);
+    }
+    if cli.settings.lab.share.is_some() && !lab::is_divisible(&cli.command) {
+        let why = "only `run` and the quick commands (p2p, idle, … but not retained) can be run in parts"
+            .to_owned();
+        return refuse(&LabError::Refused { who: "--share".to_owned(), why });
+    }
     let scenario = match cli.command {
         Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
         Command::Hold(arguments) => return hold(&arguments, &cli.settings),
+        Command::Agent { listen } => return agent(listen, &cli.settings),
         Command::Preflight { connections } => return weigh(connections, &cli.settings),
         Command::Quick(scenario) => scenario,
     };
@@ -131,11 +143,16 @@ fn as_json(report: &impl serde::Serialize) -> String {
 
 /// Runs a scenario file or a scenario of the library.
 fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
-    let overrides = plan::Overrides { parameters: arguments.set.clone(), scale: arguments.scale };
-    let plan = match plan::load(&arguments.scenario, &overrides) {
+    let share = common.lab.share;
+    let scale = arguments.scale * share.map_or(1.0, lab::Share::factor);
+    let overrides = plan::Overrides { parameters: arguments.set.clone(), scale };
+    let mut plan = match plan::load(&arguments.scenario, &overrides) {
         Ok(plan) => plan,
         Err(error) => return refuse(&error),
     };
+    if let Some(Err(why)) = share.map(|share| lab::cut(&mut plan, share)) {
+        return refuse(&LabError::Refused { who: arguments.scenario.clone(), why });
+    }
     let outcome = settings(common).and_then(|settings| fleet::run(&plan, &settings, &mut record::Blind));
     match outcome {
         Ok(outcome) => {
@@ -146,7 +163,43 @@ fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
     }
 }
 
-/// Says why a run could not be carried out.
+/// Waits for coordinators.
+fn agent(listen: SocketAddr, arguments: &RunArgs) -> ExitCode {
+    let served = token(arguments, [listen]).and_then(|token| lab::serve(listen, &token, lab::is_run));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Runs this very command line on agents.
+fn coordinate(cli: &Cli) -> ExitCode {
+    let arguments = &cli.settings;
+    let own: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = token(arguments, arguments.lab.agents.iter().copied()).and_then(|token| {
+        let scenario = if let Command::Run(run) = &cli.command { Some(run.scenario.as_str()) } else { None };
+        let plan = LabPlan::new(&arguments.lab, &own, scenario, token)?;
+        lab::run(&plan)
+    });
+    match outcome {
+        Ok(report) => {
+            let text = if arguments.json { as_json(&report.json()) } else { report.text() };
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if written.is_ok() { ExitCode::from(report.exit_code()) } else { ExitCode::from(2) }
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The token that was named, or none where that is allowed.
+fn token(arguments: &RunArgs, hosts: impl IntoIterator<Item = SocketAddr>) -> Result<Token, LabError> {
+    match &arguments.lab.token {
+        Some(file) => Token::read(file),
+        None => hosts.into_iter().try_fold(Token::default(), |_, host| Token::none(host.ip())),
+    }
+}
+
+/// Says why something could not be done.
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
     drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
     ExitCode::from(2)
@@ -166,7 +219,10 @@ fn weigh(connections: u32, arguments: &RunArgs) -> ExitCode {
     if preflight.enough && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-fn run(scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
+fn run(mut scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
+    if let Some(share) = arguments.lab.share {
+        scenario.cut(share);
+    }
     let settings = settings(arguments)?;
     match scenario {
         Scenario::Idle { connections, keep_alive, rate, settle, message } => {
@@ -265,7 +321,12 @@ fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
         broker_pid: arguments.broker_pid,
         seed: arguments.seed,
         run: run_number(),
-        concurrency: arguments.concurrency.max(1),
+        concurrency: arguments
+            .lab
+            .share
+            .map_or(arguments.concurrency, |share| share.clients(arguments.concurrency))
+            .max(1),
+        topic_level: arguments.lab.share.map(lab::Share::level).unwrap_or_default(),
         patience_seconds: arguments.patience,
         warm_up_ns: nanoseconds(arguments.warm_up),
         duration_ns: nanoseconds(arguments.seconds),

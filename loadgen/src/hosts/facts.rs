@@ -171,7 +171,7 @@ impl Host {
             .ancestors()
             .filter_map(|group| {
                 let file = |name: &str| self.number(Path::new(mount).join(group).join(name).to_str()?);
-                Some(file(limit)?.saturating_sub(file(usage)?))
+                Some(file(limit).filter(|limit| *limit < UNLIMITED)?.saturating_sub(file(usage)?))
             })
             .min()
     }
@@ -208,6 +208,8 @@ impl Host {
 
 /// net.ipv4.ip_local_port_range of a kernel that nobody has changed.
 const KERNEL_DEFAULT_PORTS: (u16, u16) = (32_768, 60_999);
+/// A limit of this many bytes is none: the old hierarchy of control groups writes the largest number of pages.
+const UNLIMITED: u64 = 1 << 60;
 /// Exempts from RLIMIT_MEMLOCK.
 const CAP_IPC_LOCK: u32 = 14;
 /// Exempts from fs.file-max.

@@ -148,6 +148,22 @@ impl Template {
         &self.source
     }
 
+    /// Puts constant text `at` bytes behind its beginning. What comes before must be constant too; if it is not, nothing
+    /// changes and the answer is false.
+    pub(crate) fn insert(&mut self, at: usize, text: &str) -> bool {
+        if at > 0 {
+            let Some(Part::Text(first)) = self.parts.first_mut() else { return false };
+            if first.get(..at).is_none() || first.get(..at) != self.source.get(..at) {
+                return false;
+            }
+            *first = [&first[..at], text, &first[at..]].concat().into();
+        } else {
+            self.parts.insert(0, Part::Text(text.into()));
+        }
+        self.source = [&self.source[..at], text, &self.source[at..]].concat().into();
+        true
+    }
+
     /// Whether there is nothing in it, not even a variable.
     pub(crate) fn is_empty(&self) -> bool {
         self.source.is_empty()
@@ -440,6 +456,20 @@ mod tests {
             dice: &mut dice,
         };
         text.parse::<Template>().unwrap().text(&mut scope)
+    }
+
+    #[test]
+    fn constant_text_is_put_in_where_all_before_it_is_constant() {
+        let text = |source: &str, at| {
+            let mut template: Template = source.parse().unwrap();
+            template.insert(at, "x/").then(|| template.source().to_owned())
+        };
+        assert_eq!(text("{index}/a", 0).as_deref(), Some("x/{index}/a"));
+        assert_eq!(text("$share/g/a/{index}", 9).as_deref(), Some("$share/g/x/a/{index}"));
+        assert_eq!(text("$share/{index}/a", 15), None);
+        let mut template: Template = "$share/g/a".parse().unwrap();
+        assert!(template.insert(9, "x/"));
+        assert_eq!(template, "$share/g/x/a".parse().unwrap());
     }
 
     #[test]

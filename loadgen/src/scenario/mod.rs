@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) run: u32,
     /// Connections under way at the same time while connecting.
     pub(crate) concurrency: u32,
+    /// What all topics and filters of messages begin with: a part of a run has a level of its own.
+    pub(crate) topic_level: String,
     /// Seconds without progress after which set-up is given up.
     pub(crate) patience_seconds: u64,
     pub(crate) warm_up_ns: u64,

@@ -127,6 +127,7 @@ struct Traffic {
     roster: Roster,
     run: u32,
     concurrency: u32,
+    topic_level: String,
     dice: Dice,
     // Set-up.
     opened_next: u32,
@@ -181,6 +182,7 @@ impl Traffic {
             ),
             run: settings.run,
             concurrency: settings.concurrency,
+            topic_level: settings.topic_level.clone(),
             dice: Dice::new(settings.seed),
             opened_next: 0,
             opening_count: 0,
@@ -305,6 +307,9 @@ impl Traffic {
         *sequence = sequence.wrapping_add(1);
         *ticket = ticket.wrapping_add(1);
         topology.write_topic(flow, target, dice, &mut self.topic);
+        if !self.topic_level.is_empty() {
+            self.topic.insert_str(0, &self.topic_level);
+        }
         stamp.write(&mut self.payload);
         let events = topology.copies() + u32::from(self.plan.qos != QoS::AtMostOnce);
         self.unfinished_total += u64::from(events);
@@ -370,7 +375,11 @@ impl Traffic {
         }
         self.connected_count += 1;
         if self.filters_wanted > 0 && self.plan.topology.flow_of(conn).is_none() {
-            let filters = self.plan.topology.filters(conn.0);
+            let mut filters = self.plan.topology.filters(conn.0);
+            filters.iter_mut().for_each(|filter| {
+                let begins_at = filter.strip_prefix(SHARED).map_or(0, |_| SHARED.len());
+                filter.insert_str(begins_at, &self.topic_level);
+            });
             self.roster.subscribe(conn, &filters, FILTERS_PER_PACKET, self.plan.qos, outbox);
         }
     }
@@ -509,6 +518,8 @@ fn hello(plan: &Plan, conn: ConnId) -> Hello {
     }
 }
 
+/// What the shared scenario's filter begins with.
+const SHARED: &str = "$share/g/";
 /// Filters in one SUBSCRIBE while setting up.
 const FILTERS_PER_PACKET: usize = 100;
 /// How long nothing may arrive before what is missing is given up.

@@ -1,0 +1,270 @@
+//! An agent: waits for a coordinator, runs what it is given as a process of its own, and sends back what comes out.
+//!
+//! It serves one coordinator at a time and survives all of them. If the coordinator falls silent, its process is ended:
+//! a load that nobody watches is an attack.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use super::message::{Line, Message, VERSION};
+use super::secret::{Role, Token, challenge};
+use super::{LabError, wall_ns};
+
+/// Serves coordinators on `address` for ever. `check` says what is wrong with a command line before it is run.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub(crate) fn serve(
+    address: SocketAddr,
+    token: &Token,
+    check: fn(&[String]) -> Result<(), String>,
+) -> Result<(), LabError> {
+    let network = |source| LabError::Network { who: format!("listening on {address}"), source };
+    let listener = TcpListener::bind(address).map_err(network)?;
+    let address = listener.local_addr().map_err(network)?;
+    say(&format!("agent {} listens on {address}", env!("CARGO_PKG_VERSION")));
+    loop {
+        let (stream, peer) = listener.accept().map_err(network)?;
+        let ended = Line::new(stream).and_then(|line| attend(line, token, check));
+        match ended {
+            Ok(what) => say(&format!("{peer}: {what}")),
+            Err(error) => say(&format!("{peer}: {error}")),
+        }
+    }
+}
+
+/// One coordinator, from its greeting to its end.
+fn attend(mut line: Line, token: &Token, check: fn(&[String]) -> Result<(), String>) -> io::Result<String> {
+    let ours = challenge()?;
+    line.say(&Message::Hello {
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        challenge: ours.clone(),
+    })?;
+    let Some(Message::Hello { version, program, challenge: theirs }) = line.hear(GREETING_PATIENCE)? else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no greeting came"));
+    };
+    let Some(Message::Proof { proof }) = line.hear(GREETING_PATIENCE)? else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no proof came"));
+    };
+    if !token.proves(Role::Coordinator, [&theirs, &ours], &proof) {
+        line.say(&Message::Refused {
+            why: "the tokens differ; give both sides the same --token FILE".to_owned(),
+        })?;
+        return Ok("refused: its token is another".to_owned());
+    }
+    if version != VERSION || program != env!("CARGO_PKG_VERSION") {
+        let why = format!(
+            "versions differ: the agent is {} (conversation {VERSION}), the coordinator {program} ({version})",
+            env!("CARGO_PKG_VERSION")
+        );
+        line.say(&Message::Refused { why: why.clone() })?;
+        return Ok(why);
+    }
+    line.say(&Message::Proof { proof: token.proof(Role::Agent, [&theirs, &ours]) })?;
+    line.trust();
+    Shift { line, heard_at: now(), job: None }.work(check)
+}
+
+/// The conversation after the greeting.
+struct Shift {
+    line: Line,
+    heard_at: Instant,
+    job: Option<Job>,
+}
+
+impl Shift {
+    fn work(mut self, check: fn(&[String]) -> Result<(), String>) -> io::Result<String> {
+        loop {
+            match self.line.hear(TURN) {
+                Ok(Some(message)) => {
+                    self.heard_at = now();
+                    if let Some(end) = self.answer(message, check)? {
+                        return Ok(end);
+                    }
+                }
+                Ok(None) if now().duration_since(self.heard_at) > SILENCE => {
+                    return Ok("fell silent; its run was ended".to_owned());
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok("has gone".to_owned());
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(job) = &mut self.job
+                && let Some(done) = job.tend(&mut self.line)?
+            {
+                self.job = None;
+                self.line.say(&done)?;
+            }
+        }
+    }
+
+    /// Deals with a message; returns how the conversation ended, if it did.
+    fn answer(
+        &mut self,
+        message: Message,
+        check: fn(&[String]) -> Result<(), String>,
+    ) -> io::Result<Option<String>> {
+        match message {
+            Message::Ping { asked } => self.line.say(&Message::Pong { asked, seen: wall_ns() })?,
+            Message::Run { arguments, files, start_ns } if self.job.is_none() => {
+                match Job::begin(arguments, &files, start_ns, check) {
+                    Ok(job) => self.job = Some(job),
+                    Err(why) => self.line.say(&Message::Refused { why })?,
+                }
+            }
+            Message::Stop => return Ok(Some("ended the run".to_owned())),
+            Message::Hello { .. }
+            | Message::Proof { .. }
+            | Message::Refused { .. }
+            | Message::Pong { .. }
+            | Message::Run { .. }
+            | Message::Started { .. }
+            | Message::Line { .. }
+            | Message::Done { .. } => {
+                let why = "this message is not an agent's to get now".to_owned();
+                self.line.say(&Message::Refused { why })?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A command line that waits for its time, then runs. Dropping it ends the process.
+struct Job {
+    command: Command,
+    start_ns: i64,
+    running: Option<Running>,
+    folder: Option<PathBuf>,
+}
+
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    output: Receiver<io::Result<String>>,
+}
+
+impl Job {
+    fn begin(
+        mut arguments: Vec<String>,
+        files: &[(usize, String)],
+        start_ns: i64,
+        check: fn(&[String]) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let folder = lay_out(&mut arguments, files).map_err(|error| format!("keeping the files: {error}"))?;
+        check(&arguments)?;
+        let program = std::env::current_exe().map_err(|error| format!("finding the program: {error}"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self { command, start_ns, running: None, folder })
+    }
+
+    /// Starts the process when it is time, and passes on what it says; returns the last message when it has ended.
+    fn tend(&mut self, line: &mut Line) -> io::Result<Option<Message>> {
+        let Some(running) = &mut self.running else {
+            let wait_ns = self.start_ns.saturating_sub(wall_ns());
+            if wait_ns > TURN_NS {
+                return Ok(None);
+            }
+            // The last stretch is slept through, so that all agents begin within a fraction of a millisecond.
+            std::thread::park_timeout(Duration::from_nanos(wait_ns.max(0).unsigned_abs()));
+            self.running = Some(start(&mut self.command)?);
+            line.say(&Message::Started { late_ns: wall_ns().saturating_sub(self.start_ns) })?;
+            return Ok(None);
+        };
+        while let Ok(text) = running.lines.try_recv() {
+            line.say(&Message::Line { text })?;
+        }
+        let Some(status) = running.child.try_wait()? else { return Ok(None) };
+        let output = running.output.recv_timeout(GREETING_PATIENCE).map_err(io::Error::other)??;
+        while let Ok(text) = running.lines.recv_timeout(TURN) {
+            line.say(&Message::Line { text })?;
+        }
+        Ok(Some(Message::Done { code: status.code(), output }))
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running {
+            // Fails only if the process has ended already.
+            drop(running.child.kill());
+            drop(running.child.wait());
+        }
+        if let Some(folder) = &self.folder {
+            drop(std::fs::remove_dir_all(folder));
+        }
+    }
+}
+
+/// Starts the process and two threads that read what it writes.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "reading two pipes at once takes threads; an agent drives no load itself"
+)]
+fn start(command: &mut Command) -> io::Result<Running> {
+    let mut child = command.spawn()?;
+    let missing = || io::Error::other("the process has no pipe");
+    let (stdout, stderr) =
+        (child.stdout.take().ok_or_else(missing)?, child.stderr.take().ok_or_else(missing)?);
+    let (tell_line, lines) = channel();
+    std::thread::spawn(move || {
+        for text in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if tell_line.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    let (tell_output, output) = channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.take(OUTPUT_BYTES_MAX).read_to_string(&mut text).map(|_| text);
+        // Nobody waits for the output of a run that was ended.
+        drop(tell_output.send(read));
+    });
+    Ok(Running { child, lines, output })
+}
+
+/// Writes the coordinator's files to a folder of their own and puts their paths into the arguments.
+#[expect(clippy::disallowed_methods, reason = "the generator's edge to files")]
+fn lay_out(arguments: &mut [String], files: &[(usize, String)]) -> io::Result<Option<PathBuf>> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let folder = std::env::temp_dir().join(format!("dunlin-agent-{}-{}", std::process::id(), wall_ns()));
+    std::fs::create_dir(&folder)?;
+    for (place, text) in files {
+        let Some(argument) = arguments.get_mut(*place) else { continue };
+        let name = Path::new(argument.as_str()).file_name().map_or_else(|| "plan.toml".into(), PathBuf::from);
+        let path = folder.join(name);
+        std::fs::write(&path, text)?;
+        *argument = path.display().to_string();
+    }
+    Ok(Some(folder))
+}
+
+fn say(text: &str) {
+    // There is nobody else to tell if the standard error stream is closed.
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "the generator's edge to the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// How often a running process is looked at.
+const TURN: Duration = Duration::from_millis(20);
+const TURN_NS: i64 = 20_000_000;
+/// How long a greeting may take.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// A coordinator that says nothing for so long has gone: it asks for the time twice a second.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What a process may print.
+const OUTPUT_BYTES_MAX: u64 = 48 << 20;

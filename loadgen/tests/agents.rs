@@ -1,0 +1,205 @@
+//! A run over two agents, as processes on the loopback device.
+
+#![expect(clippy::disallowed_methods, reason = "a listener with blocking sockets needs threads")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use dunlin_wire::packet::{ConnAck, ReasonCodes, ReasonProperties, SubAck};
+use dunlin_wire::{Limits, Packet, ReasonCode, Version, decode_one};
+use serde_json::Value;
+
+/// An agent that ends with its test.
+struct Agent {
+    process: Child,
+    address: String,
+}
+
+impl Agent {
+    fn start(options: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+            .args(["agent", "--listen", "127.0.0.1:0"])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        address.parse::<SocketAddr>().unwrap_or_else(|_| panic!("{line}"));
+        // What it says later is read, so that it never waits for somebody to read it.
+        std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(drop));
+        Self { process, address }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A listener that answers CONNECT and SUBSCRIBE and tells each filter.
+fn listen() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let tell = tell.clone();
+            std::thread::spawn(move || answer(stream.unwrap(), &tell));
+        }
+    });
+    (address, told)
+}
+
+fn answer(mut stream: TcpStream, tell: &Sender<String>) {
+    let mut pending = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        pending.extend_from_slice(&chunk[..count]);
+        while let Some((packet, used)) = decode_one(&pending, Version::V311, &Limits::SERVER).unwrap() {
+            let mut bytes = Vec::new();
+            let reply = match packet {
+                Packet::Connect(_) => Packet::ConnAck(ConnAck::default()),
+                Packet::Subscribe(subscribe) => {
+                    subscribe.filters().for_each(|asked| tell.send(asked.filter.to_owned()).unwrap());
+                    Packet::SubAck(SubAck {
+                        packet_id: subscribe.packet_id,
+                        properties: ReasonProperties::NONE,
+                        codes: ReasonCodes::from_slice(&[ReasonCode::Success]),
+                    })
+                }
+                other => panic!("the generator sent {other:?}"),
+            };
+            reply.encode(Version::V311, &mut bytes).unwrap();
+            pending.drain(..used);
+            stream.write_all(&bytes).ok();
+        }
+    }
+}
+
+fn coordinator(agents: &[&Agent], arguments: &str) -> Command {
+    let list: Vec<&str> = agents.iter().map(|agent| agent.address.as_str()).collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"));
+    command.args([
+        "idle",
+        "--keep-alive",
+        "0",
+        "--settle",
+        "0",
+        "--warm-up",
+        "0",
+        "--agents",
+        &list.join(","),
+    ]);
+    command.args(arguments.split(' '));
+    command
+}
+
+fn run(agents: &[&Agent], arguments: &str) -> Output {
+    coordinator(agents, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn two_agents_share_the_clients_each_in_a_world_of_its_own() {
+    let (broker, filters) = listen();
+    let (one, two) = (Agent::start(&[]), Agent::start(&[]));
+    let output = run(&[&one, &two], &format!("-n 11 --seconds 0.2 --target {broker} --json"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["total"]["connections"].as_f64(), Some(11.0), "{report}");
+    for agent in report["agents"].as_array().unwrap() {
+        let clock = &agent["clock"];
+        let offset = clock["offset_ns"].as_i64().unwrap().unsigned_abs();
+        assert!(offset <= clock["uncertainty_ns"].as_u64().unwrap(), "both have one clock: {agent}");
+        assert!(agent["started_late_ns"].as_i64().unwrap() < 1_000_000_000, "{agent}");
+    }
+    let mut filters: Vec<String> = filters.try_iter().collect();
+    filters.sort();
+    assert_eq!(filters.iter().filter(|filter| filter.starts_with("a1/device/")).count(), 5, "{filters:?}");
+    assert_eq!(filters.iter().filter(|filter| filter.starts_with("a2/device/")).count(), 6, "{filters:?}");
+}
+
+#[test]
+fn an_agent_serves_one_run_after_the_other_and_says_how_it_ended() {
+    let (broker, _filters) = listen();
+    let agent = Agent::start(&[]);
+    for _ in 0..2 {
+        let output = run(&[&agent], &format!("-n 3 --seconds 0.1 --target {broker}"));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("exit code 0"), "{}", text(&output.stdout));
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = run(&[&agent], &format!("-n 3 --seconds 0.1 --patience 1 --target {nobody}"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("without progress"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_lost_agent_ends_the_run_unless_it_may_go_on() {
+    for (policy, code) in [("end", 2), ("continue", 1)] {
+        let (broker, filters) = listen();
+        let (one, mut two) = (Agent::start(&[]), Agent::start(&[]));
+        let arguments = format!("-n 4 --seconds 3 --target {broker} --on-agent-loss {policy}");
+        let coordinator = coordinator(&[&one, &two], &arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for _ in 0..4 {
+            filters.recv_timeout(Duration::from_secs(10)).unwrap();
+        }
+        two.process.kill().unwrap();
+        let output = coordinator.wait_with_output().unwrap();
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(&format!("{} ", two.address)) && said.contains("lost"), "{said}");
+    }
+}
+
+#[test]
+fn tokens_must_be_the_same() {
+    let file = |name: &str, token: &str| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, token).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) = (file("right", "0123456789abcdef0\n"), file("wrong", "0123456789abcdef1\n"));
+    let (broker, _filters) = listen();
+    let agent = Agent::start(&["--token", &right]);
+    for (options, code) in [(format!("--token {right}"), 0), (format!("--token {wrong}"), 2)] {
+        let output = run(&[&agent], &format!("-n 2 --seconds 0.1 --target {broker} {options}"));
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        if code == 2 {
+            assert!(text(&output.stderr).contains("tokens differ"), "{}", text(&output.stderr));
+        }
+    }
+    let without = run(&[&agent], &format!("-n 2 --target {broker}"));
+    assert!(text(&without.stderr).contains("tokens differ"), "{}", text(&without.stderr));
+}
+
+#[test]
+fn an_agent_that_others_can_reach_wants_a_token() {
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+        .args(["agent", "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--token"), "{}", text(&output.stderr));
+}
