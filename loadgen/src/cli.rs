@@ -11,6 +11,7 @@ use crate::hosts::proxy::{ProxyHeader, ProxyVersion};
 use crate::hosts::route::RoutePlan;
 use crate::hosts::source::Block;
 use crate::lab::{LossPolicy, Share};
+use crate::output::{MergeArgs, OutputArgs, ReportArgs};
 use crate::transport::{Endpoint, Transport};
 
 /// An MQTT load generator that checks what it receives.
@@ -74,6 +75,8 @@ pub(crate) struct RunArgs {
     /// Seed of everything that is left to chance.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     /// Print one JSON object instead of the table.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -200,6 +203,10 @@ pub(crate) enum Command {
     /// is accounted for. Needs some 120 bytes of the generator's memory and 7 KB of the kernel's per connection (both
     /// ends). Prints its report, as JSON, before the connections are closed: with millions of them that takes minutes.
     Hold(HoldArgs),
+    /// Make reports of runs that are over: a table, a page with plots, CSV, Markdown; several runs side by side.
+    Report(ReportArgs),
+    /// Join the parts of a run, from several generators or hosts, without losing a sample.
+    Merge(MergeArgs),
 }
 
 /// Options of `hold`.

@@ -21,6 +21,8 @@ mod lab;
 #[cfg(test)]
 mod manual;
 mod observe;
+#[allow(dead_code, unused_imports, reason = "the scenario runtime is their other user")]
+mod output;
 mod pace;
 #[allow(dead_code, unused_imports, reason = "read by the commands that run and explain plans")]
 mod plan;
@@ -42,9 +44,11 @@ use std::time::SystemTime;
 use clap::Parser as _;
 
 use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
-use clock::SECOND_NS;
+use clock::{Clock, Nanos, SECOND_NS};
 use hosts::preflight::{Preflight, Wish};
 use lab::{LabError, LabPlan, Token};
+use observe::Observer;
+use record::Watch;
 use report::Report;
 use roster::Protocol;
 use scenario::traffic::{Pacing, Plan};
@@ -65,19 +69,25 @@ fn main() -> ExitCode {
             .to_owned();
         return refuse(&LabError::Refused { who: "--share".to_owned(), why });
     }
-    let scenario = match cli.command {
+    let done = match cli.command {
         Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
         Command::Hold(arguments) => return hold(&arguments, &cli.settings),
         Command::Agent { listen } => return agent(listen, &cli.settings),
         Command::Preflight { connections } => return weigh(connections, &cli.settings),
-        Command::Quick(scenario) => scenario,
+        Command::Quick(scenario) => run(scenario, cli.settings)
+            .map(|report| (if json { as_json(&report) } else { report.table() }, report.is_clean())),
+        Command::Report(arguments) => {
+            output::report(&arguments).map(|text| (text, true)).map_err(RunError::from)
+        }
+        Command::Merge(arguments) => {
+            output::merge(&arguments).map(|text| (text, true)).map_err(RunError::from)
+        }
     };
-    match run(scenario, &cli.settings) {
-        Ok(report) => {
-            let text = if json { as_json(&report) } else { report.table() };
+    match done {
+        Ok((text, clean)) => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            if report.is_clean() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+            if clean && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
         Err(error) => {
             drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
@@ -121,7 +131,11 @@ fn hold(arguments: &HoldArgs, common: &RunArgs) -> ExitCode {
         storm: arguments.storm.min(arguments.connections - 1),
         settle_ns: nanoseconds(arguments.settle),
     };
-    let held = settings(common).and_then(|settings| hold::run(plan, &settings, &mut record::Blind));
+    let held = settings(common).and_then(|settings| {
+        let (mut held, points) = watched(common, &settings, &mut |watch| hold::run(plan, &settings, watch))?;
+        keep(&mut held.outcome, &points, common)?;
+        Ok(held)
+    });
     match held {
         Ok(held) => {
             let written = std::io::stdout().write_all(as_json(&held.outcome).as_bytes());
@@ -153,10 +167,10 @@ fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
     if let Some(Err(why)) = share.map(|share| lab::cut(&mut plan, share)) {
         return refuse(&LabError::Refused { who: arguments.scenario.clone(), why });
     }
-    let outcome = settings(common).and_then(|settings| fleet::run(&plan, &settings, &mut record::Blind));
-    match outcome {
+    match drive_plan(&plan, common) {
         Ok(outcome) => {
-            let written = std::io::stdout().write_all(as_json(&outcome).as_bytes());
+            let text = if common.json { as_json(&outcome) } else { output::table(&outcome) };
+            let written = std::io::stdout().write_all(text.as_bytes());
             if written.is_ok() { ExitCode::from(outcome.verdict.exit_code()) } else { ExitCode::from(2) }
         }
         Err(error) => refuse(&error),
@@ -199,7 +213,40 @@ fn token(arguments: &RunArgs, hosts: impl IntoIterator<Item = SocketAddr>) -> Re
     }
 }
 
-/// Says why something could not be done.
+/// Runs a plan with those who look on, and keeps what was found.
+fn drive_plan(plan: &plan::Plan, common: &RunArgs) -> Result<record::Outcome, RunError> {
+    let settings = settings(common)?;
+    let (mut outcome, points) = watched(common, &settings, &mut |watch| fleet::run(plan, &settings, watch))?;
+    keep(&mut outcome, &points, common)?;
+    Ok(outcome)
+}
+
+/// Runs something with those who look on; returns what it gives and what was seen of processes and kernel meanwhile.
+fn watched<T>(
+    common: &RunArgs,
+    settings: &Settings,
+    run: &mut dyn FnMut(&mut dyn Watch) -> Result<T, RunError>,
+) -> Result<(T, Vec<observe::Point>), RunError> {
+    let mut watch = common.output.watch()?;
+    let observer = settings.observes.then(|| Observer::start(settings.broker_pid, Clock::start()));
+    let observer = observer.transpose().map_err(scenario::host("observing the broker"))?;
+    observer.iter().for_each(Observer::begin);
+    let done = run(&mut watch);
+    watch.end();
+    let observed = observer.and_then(Observer::finish);
+    Ok((done?, observed.map(|observed| observed.points).unwrap_or_default()))
+}
+
+/// Writes the files that were asked for.
+fn keep(outcome: &mut record::Outcome, points: &[observe::Point], common: &RunArgs) -> Result<(), RunError> {
+    for point in points {
+        outcome.resources.observe(record::ResourcePoint::of(point, Nanos(0)));
+    }
+    common.output.write(outcome)?;
+    Ok(())
+}
+
+/// Says why a run could not be carried out.
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
     drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
     ExitCode::from(2)
@@ -219,11 +266,21 @@ fn weigh(connections: u32, arguments: &RunArgs) -> ExitCode {
     if preflight.enough && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-fn run(mut scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> {
+/// Runs a scenario and keeps what it found.
+fn run(mut scenario: Scenario, arguments: RunArgs) -> Result<Report, RunError> {
     if let Some(share) = arguments.lab.share {
         scenario.cut(share);
     }
-    let settings = settings(arguments)?;
+    let settings = settings(&arguments)?;
+    let output = arguments.output;
+    let report = drive(scenario, &settings, output.watch()?)?;
+    if let Some(outcome) = &report.outcome {
+        output.write(outcome)?;
+    }
+    Ok(report)
+}
+
+fn drive(scenario: Scenario, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     match scenario {
         Scenario::Idle { connections, keep_alive, rate, settle, message } => {
             let senders = u32::from(rate > 0);
@@ -232,37 +289,37 @@ fn run(mut scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> 
                 if rate > 0 { Pacing::Open { per_second: rate, spin: false } } else { Pacing::Silent };
             let plan = plan("idle", topology, pacing, message);
             let plan = Plan { keep_alive_seconds: keep_alive, settle_ns: nanoseconds(settle), ..plan };
-            traffic::run(plan, &settings)
+            traffic::run(plan, settings, watch)
         }
         Scenario::P2p { pairs, pacing, message } => {
             let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
-            traffic::run(plan("p2p", topology, pace(pacing), message), &settings)
+            traffic::run(plan("p2p", topology, pace(pacing), message), settings, watch)
         }
         Scenario::Fanin { publishers, pacing, message } => {
             let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
-            traffic::run(plan("fanin", topology, pace(pacing), message), &settings)
+            traffic::run(plan("fanin", topology, pace(pacing), message), settings, watch)
         }
         Scenario::Fanout { subscribers, pacing, message } => {
             let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
-            traffic::run(plan("fanout", topology, pace(pacing), message), &settings)
+            traffic::run(plan("fanout", topology, pace(pacing), message), settings, watch)
         }
         Scenario::Shared { publishers, subscribers, pacing, message } => {
             let topology = Topology { shape: Shape::Shared, senders: publishers, receivers: subscribers };
-            traffic::run(plan("shared", topology, pace(pacing), message), &settings)
+            traffic::run(plan("shared", topology, pace(pacing), message), settings, watch)
         }
         Scenario::Wild { clients, filters, publishers, pacing, message } => {
             let topology =
                 Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
-            traffic::run(plan("wild", topology, pace(pacing), message), &settings)
+            traffic::run(plan("wild", topology, pace(pacing), message), settings, watch)
         }
         Scenario::Lat { pairs, rate, sleep, message } => {
             let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
             let pacing = Pacing::Open { per_second: rate, spin: !sleep };
-            traffic::run(plan("lat", topology, pacing, message), &settings)
+            traffic::run(plan("lat", topology, pacing, message), settings, watch)
         }
-        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, &settings),
+        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, settings, watch),
         Scenario::Cycle { connections, rounds, settle } => {
-            cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, &settings)
+            cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, settings, watch)
         }
         Scenario::Retained { publishers, topics, subscribers, window, measure, message } => retained::run(
             retained::Plan {
@@ -274,7 +331,8 @@ fn run(mut scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> 
                 payload_bytes: message.payload,
                 measures_store: matches!(measure, RetainedPhase::Store),
             },
-            &settings,
+            settings,
+            watch,
         ),
         Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
             subscribe::Plan {
@@ -284,7 +342,8 @@ fn run(mut scenario: Scenario, arguments: &RunArgs) -> Result<Report, RunError> 
                 qos: qos.into(),
                 unsubscribe: !keep,
             },
-            &settings,
+            settings,
+            watch,
         ),
     }
 }
@@ -319,6 +378,7 @@ fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
         protocol,
         per_ring: arguments.per_ring.max(1),
         broker_pid: arguments.broker_pid,
+        observes: arguments.output.out.is_some(),
         seed: arguments.seed,
         run: run_number(),
         concurrency: arguments

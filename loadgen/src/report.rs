@@ -5,8 +5,8 @@ use std::fmt::{Display, Write as _};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::clock::SECOND_NS;
 use crate::observe::limit::GeneratorSigns;
+use crate::record::Outcome;
 use crate::verify::Violations;
 
 /// The result of a run. Absent fields do not apply to the scenario or were not asked for.
@@ -67,6 +67,12 @@ pub(crate) struct Report {
     /// What limits the meaning of the figures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<String>,
+    /// Why the generator was the limit; each of them is also a note.
+    #[serde(skip)]
+    pub(crate) limits: Vec<String>,
+    /// Everything that was found, for the files of `--out`.
+    #[serde(skip)]
+    pub(crate) outcome: Option<Box<Outcome>>,
     /// Further figures of single scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) extra: Vec<Figure>,
@@ -117,11 +123,6 @@ pub(crate) struct Percentiles {
     pub(crate) max: f64,
 }
 
-/// A latency histogram in nanoseconds: up to an hour with three significant digits.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 3600 * SECOND_NS, 3).expect("constant bounds that the library accepts")
-}
-
 impl Percentiles {
     /// The figures of a histogram; `None` when it is empty.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
@@ -147,15 +148,24 @@ impl Report {
 
     /// Adds notes about a generator that was the limit. `polls`: it fills its core by design.
     pub(crate) fn judge_generator(&mut self, polls: bool) {
-        let signs = GeneratorSigns {
-            busy: self.generator_cores,
-            polls,
-            sent_count: self.count,
-            late_count: self.late.unwrap_or(0),
-            overflow_count: 0,
-            broker_busy: self.broker_cores,
+        let doubts = |late_count| {
+            let signs = GeneratorSigns {
+                busy: self.generator_cores,
+                polls,
+                sent_count: self.count,
+                late_count,
+                overflow_count: 0,
+                broker_busy: self.broker_cores,
+            };
+            signs.doubts().into_iter()
         };
-        self.notes.extend(signs.doubts().into_iter().map(|doubt| doubt.text));
+        let late_count = self.late.unwrap_or(0);
+        let notes: Vec<String> = doubts(late_count).map(|doubt| doubt.text).collect();
+        // Late messages are counted by the recorder, which knows the measured ones.
+        let unknown_count = if self.unit == "message" { 0 } else { late_count };
+        let limits = doubts(unknown_count).filter(|doubt| doubt.disqualifies).map(|doubt| doubt.text);
+        self.limits.extend(limits.collect::<Vec<_>>());
+        self.notes.extend(notes);
     }
 
     /// The table for people.

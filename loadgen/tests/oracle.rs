@@ -288,6 +288,12 @@ fn run(fault: Fault, qos: &str) -> (i32, Value) {
     run_scenario(fault, &["p2p", "--pairs", "4", "--rate", "400", "--qos", qos])
 }
 
+/// The same with further arguments.
+fn run_with(fault: Fault, qos: &str, further: &[&str]) -> (i32, Value) {
+    let scenario = ["p2p", "--pairs", "4", "--rate", "400", "--qos", qos];
+    run_scenario(fault, &[&scenario, further].concat())
+}
+
 fn run_scenario(fault: Fault, scenario: &[&str]) -> (i32, Value) {
     let address = Broker::start(fault).to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
@@ -405,6 +411,43 @@ fn a_broker_that_is_not_there_ends_the_run_with_another_code() {
         .unwrap()
         .status;
     assert_eq!(status.code(), Some(2));
+}
+
+/// What `dunlin-loadgen` with these arguments writes on standard output.
+#[track_caller]
+fn output_of(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_is_kept_says_the_same_as_the_report() {
+    let folder = std::env::temp_dir().join(format!("dunlin-loadgen-kept-{}", std::process::id()));
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (code, report) = run_with(Fault::Lose, "0", &["--out", folder.to_str().unwrap()]);
+    assert_eq!(code, 1, "{report}");
+    let outcome: Value = serde_json::from_slice(&std::fs::read(file("outcome.json")).unwrap()).unwrap();
+    assert_eq!((&outcome["format_version"], &outcome["verdict"]), (&1.into(), &"failed".into()));
+    assert_eq!(outcome["violations"]["found"]["lost"], 1);
+    assert_eq!(outcome["legs"]["deliver"]["corrected"]["samples"], report["latency_us"]["samples"]);
+    let p99_us = outcome["legs"]["deliver"]["corrected"]["p99_ns"].as_f64().unwrap() / 1e3;
+    assert!((p99_us - report["latency_us"]["p99"].as_f64().unwrap()).abs() < 1e-6);
+    let stages: Vec<&str> =
+        outcome["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["connecting", "settling", "warming up", "measuring", "draining"]);
+
+    for name in ["report.html", "report.md", "series.csv", "percentiles.csv"] {
+        assert!(std::fs::metadata(file(name)).unwrap().len() > 100, "{name}");
+    }
+    assert!(output_of(&["report", &file("outcome.json")]).contains("FAILED"));
+    let (one, all) = (file("times.hlog"), file("all.hlog"));
+    output_of(&["merge", &one, &one, "-o", &all]);
+    assert!(std::fs::read_to_string(&all).unwrap().contains("Tag=deliver,"));
+    output_of(&["merge", &file("outcome.json"), &file("outcome.json"), "-o", &file("all.json")]);
+    let merged: Value = serde_json::from_slice(&std::fs::read(file("all.json")).unwrap()).unwrap();
+    assert_eq!(merged["violations"]["found"]["lost"], 2);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Which message the fault strikes: after the warm-up, well before the end.

@@ -77,7 +77,12 @@ pub(crate) const fn is_divisible(command: &Command) -> bool {
         // What is retained of all parts would be one set of topics.
         Command::Quick(Scenario::Retained { .. }) => false,
         Command::Quick(_) | Command::Run(_) => true,
-        Command::Hold(_) | Command::Observe | Command::Agent { .. } | Command::Preflight { .. } => false,
+        Command::Hold(_)
+        | Command::Observe
+        | Command::Agent { .. }
+        | Command::Preflight { .. }
+        | Command::Report(_)
+        | Command::Merge(_) => false,
     }
 }
 
@@ -86,6 +91,10 @@ pub(crate) const fn is_divisible(command: &Command) -> bool {
 pub(crate) fn is_run(arguments: &[String]) -> Result<(), String> {
     let words = std::iter::once("dunlin-loadgen").chain(arguments.iter().map(String::as_str));
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    let output = &cli.settings.output;
+    if output.out.is_some() || output.prometheus.is_some() {
+        return Err("an agent writes no files and serves nobody: leave out --out and --prometheus".to_owned());
+    }
     if is_divisible(&cli.command) && cli.settings.lab.agents.is_empty() {
         return Ok(());
     }

@@ -104,6 +104,12 @@ impl FailureCounts {
         }
     }
 
+    /// Failures that were counted elsewhere, all of one reason.
+    pub(crate) fn of(reason: &str, count: u64, examples: &[String]) -> Self {
+        let by_reason = (count > 0).then(|| (reason.to_owned(), count)).into_iter().collect();
+        Self { by_reason, examples: examples.iter().take(EXAMPLES_MAX).cloned().collect() }
+    }
+
     /// Failures of all reasons.
     pub(crate) fn total(&self) -> u64 {
         self.by_reason.values().sum()

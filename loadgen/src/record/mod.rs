@@ -2,12 +2,13 @@
 //!
 //! Reading order: `leg.rs` (what is timed), `times.rs` (two histograms per leg), `counters.rs` and `violations.rs`
 //! (what is counted), `recorder.rs` (what a running thread writes to), `series.rs` (second by second, in
-//! bounded memory), `watch.rs` (who looks on), `outcome.rs` (everything at the end, with `plan_note.rs`,
+//! bounded memory), `watch.rs` and `live.rs` (who looks on), `outcome.rs` (everything at the end, with `plan_note.rs`,
 //! `environment.rs` and `resources.rs`), `verdict.rs` (what it is worth).
 
 mod counters;
 mod environment;
 mod leg;
+mod live;
 mod outcome;
 mod recorder;
 mod resources;
@@ -20,6 +21,7 @@ mod watch;
 pub(crate) use counters::{Counters, FailureCounts};
 pub(crate) use environment::Environment;
 pub(crate) use leg::Leg;
+pub(crate) use live::Live;
 pub(crate) use outcome::{FORMAT_VERSION, Outcome, PlanNote, Search, Stage, Trial, Value};
 pub(crate) use recorder::Recorder;
 pub(crate) use resources::{PerConnection, ResourcePoint, Resources};

@@ -1,6 +1,7 @@
 //! Everything that a run found. One of these is a JSON file, a page, a table.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,20 @@ impl Outcome {
     /// Judges the run anew.
     pub(crate) fn judge(&mut self, standard: &Standard) {
         self.verdict = standard.judge(self);
+    }
+
+    /// Moves everything later on the run's clock: for a part of a run that started later than the others. The series
+    /// moves by whole points.
+    pub(crate) fn delay(&mut self, by: Duration) {
+        let nanoseconds = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        for stage in &mut self.stages {
+            stage.start_ns = stage.start_ns.saturating_add(nanoseconds);
+            stage.end_ns = stage.end_ns.saturating_add(nanoseconds);
+        }
+        for point in &mut self.resources.points {
+            point.at_ms = point.at_ms.saturating_add(nanoseconds / 1_000_000);
+        }
+        self.series.delay(by);
     }
 
     /// Adds what another part of the same run has found (another thread, another host), whose clock started at the same

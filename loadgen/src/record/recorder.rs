@@ -38,6 +38,8 @@ pub(crate) struct Recorder {
     stage: Option<Stage>,
     stages: Vec<Stage>,
     progress: (u64, u64),
+    /// While a stage is not measured: when the last measured one began and ended.
+    stragglers: Option<(Nanos, Nanos)>,
     violations: Violations,
     failures: FailureCounts,
     series: Series,
@@ -62,6 +64,7 @@ impl Recorder {
             stage: None,
             stages: Vec::new(),
             progress: (0, 0),
+            stragglers: None,
             violations: Violations::default(),
             failures: FailureCounts::default(),
             series: Series::default(),
@@ -77,6 +80,25 @@ impl Recorder {
         let times = self.fresh.of_mut(leg);
         times.corrected.record(ended.since(intended));
         times.raw.record(ended.since(began));
+        if self.is_straggler(leg, intended) {
+            let total = self.total.of_mut(leg);
+            total.corrected.record(ended.since(intended));
+            total.raw.record(ended.since(began));
+        }
+    }
+
+    /// The same where only the intended time is known: there is no raw time then.
+    pub(crate) fn time_corrected(&mut self, leg: Leg, intended: Nanos, ended: Nanos) {
+        self.fresh.of_mut(leg).corrected.record(ended.since(intended));
+        if self.is_straggler(leg, intended) {
+            self.total.of_mut(leg).corrected.record(ended.since(intended));
+        }
+    }
+
+    /// Whether a message was to be sent in the last measured stage and has come after it. It belongs to the total: the
+    /// slowest messages are the last ones to come.
+    fn is_straggler(&self, leg: Leg, intended: Nanos) -> bool {
+        self.stragglers.is_some_and(|(from, to)| leg.is_of_a_message() && intended >= from && intended < to)
     }
 
     // ---- Counts
@@ -157,19 +179,24 @@ impl Recorder {
         self.end_stage(now);
         self.stage_counters = self.counters;
         self.progress = (0, 0);
+        if measured {
+            self.stragglers = None;
+        }
         let start_ns = now.since(self.start);
         self.stage =
             Some(Stage { name: name.to_owned(), start_ns, end_ns: start_ns, measured, ..Stage::default() });
     }
 
     /// To be called often, once per turn at best: costs a comparison, and once per second some 100 µs. Tells `watch` what
-    /// the last second was like.
-    pub(crate) fn turn(&mut self, now: Nanos, watch: &mut dyn Watch) {
-        if now >= self.second_ends_at {
+    /// the last second was like; true when a second was over.
+    pub(crate) fn turn(&mut self, now: Nanos, watch: &mut dyn Watch) -> bool {
+        let is_over = now >= self.second_ends_at;
+        if is_over {
             let snapshot = self.snapshot(now);
             self.close_second(now);
             watch.see(&snapshot);
         }
+        is_over
     }
 
     /// The run at this moment; `turn` makes one each second.
@@ -220,6 +247,9 @@ impl Recorder {
             stage.end_ns = now.since(self.start);
             stage.counters = self.counters.since(&self.stage_counters);
             stage.legs = legs;
+            if stage.measured {
+                self.stragglers = Some((self.start.after(stage.start_ns), now));
+            }
             self.stages.push(stage);
         }
     }
@@ -373,6 +403,24 @@ mod tests {
         assert_eq!((in_stage.samples, in_stage.max_ns), (1, 7));
         let in_series: u64 = outcome.series.points().iter().map(|point| point.counters.sent).sum();
         assert_eq!(in_series, 12, "the series has everything");
+    }
+
+    #[test]
+    fn a_message_of_a_measured_stage_counts_although_it_comes_later() {
+        let mut recorder = recorded(1, 3);
+        let end = START.after(10 * SECOND_NS);
+        recorder.begin_stage(end, "drain", false);
+        recorder.time(Leg::Deliver, Nanos(end.0 - 5), Nanos(end.0 - 4), end.after(SECOND_NS));
+        recorder.time_corrected(Leg::Deliver, Nanos(end.0 - 5), end.after(SECOND_NS));
+        recorder.time(Leg::Deliver, end, end, end.after(2 * SECOND_NS));
+        let outcome = recorder.into_outcome(end.after(3 * SECOND_NS));
+        let times = outcome.legs.of(Leg::Deliver).unwrap();
+        assert_eq!((times.corrected.samples(), times.raw.samples()), (11 + 2, 11 + 1));
+        let longest = times.corrected.summary().unwrap().max_ns;
+        assert!(
+            longest.abs_diff(SECOND_NS) < SECOND_NS / 500,
+            "the last second is in, what came after is not"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Value;
+use crate::clock::{MILLISECOND_NS, Nanos};
+use crate::observe::Point;
 
 /// Figures over time and what they come to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,23 +35,23 @@ pub(crate) struct Resources {
 }
 
 /// One look at the processes and the kernel. Absent figures could not be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ResourcePoint {
     /// Since the start of the run.
     pub(crate) at_ms: u64,
-    /// Run time of all the broker's threads since they started.
+    /// Cores that the broker used since the sample before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) broker_cpu_ns: Option<u64>,
+    pub(crate) broker_cores: Option<f64>,
     /// Resident memory of the broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) broker_rss_bytes: Option<u64>,
     /// Kernel memory of sockets: slab caches, and buffers of TCP, of the whole host (both ends, if both are here).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kernel_bytes: Option<u64>,
-    /// Run time of all the generator's threads since they started.
+    /// Cores that the generator used since the sample before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) generator_cpu_ns: Option<u64>,
+    pub(crate) generator_cores: Option<f64>,
     /// Resident memory of the generator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) generator_rss_bytes: Option<u64>,
@@ -99,18 +101,19 @@ impl Resources {
             }
         }
     }
+}
 
-    /// Cores in use between two samples of processor time that follow each other: `(at_ms, cores)`.
-    pub(crate) fn cores(&self, of: impl Fn(&ResourcePoint) -> Option<u64>) -> Vec<(u64, f64)> {
-        let pairs = self.points.windows(2);
-        pairs
-            .filter_map(|pair| {
-                let [before, after] = pair else { return None };
-                let used_ns = of(after)?.saturating_sub(of(before)?);
-                let elapsed_ns = after.at_ms.checked_sub(before.at_ms)?.checked_mul(1_000_000)?;
-                (elapsed_ns > 0).then(|| (after.at_ms, crate::report::ratio(used_ns, elapsed_ns)))
-            })
-            .collect()
+impl ResourcePoint {
+    /// What was observed, on the clock of a run that started at `start`.
+    pub(crate) fn of(point: &Point, start: Nanos) -> Self {
+        Self {
+            at_ms: Nanos(point.at_ns).since(start) / MILLISECOND_NS,
+            broker_cores: point.broker.map(|broker| broker.cores),
+            broker_rss_bytes: point.broker.map(|broker| broker.rss_bytes),
+            kernel_bytes: Some(point.slab_bytes.saturating_add(point.tcp_buffer_bytes)),
+            generator_cores: Some(point.generator.cores),
+            generator_rss_bytes: Some(point.generator.rss_bytes),
+        }
     }
 }
 
@@ -138,14 +141,5 @@ mod tests {
         assert_eq!(resources.points.first().unwrap().at_ms, 0);
         assert_eq!(resources.points.last().unwrap().at_ms, 9_999);
         assert!(resources.points.is_sorted_by_key(|point| point.at_ms));
-    }
-
-    #[test]
-    fn cores_are_run_time_over_time() {
-        let point =
-            |at_ms, cpu| ResourcePoint { at_ms, broker_cpu_ns: Some(cpu), ..ResourcePoint::default() };
-        let points = vec![point(0, 5), point(1_000, 1_500_000_005), point(1_000, 9)];
-        let cores = Resources { points, ..Resources::default() }.cores(|point| point.broker_cpu_ns);
-        assert_eq!(cores, [(1_000, 1.5)]);
     }
 }

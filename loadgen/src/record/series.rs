@@ -5,6 +5,7 @@
 //! stay true. That makes merging of several recorders exact and independent of the order.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -117,6 +118,31 @@ impl Series {
         }
     }
 
+    /// Moves all points later, by the whole number of points that comes nearest.
+    pub(crate) fn delay(&mut self, by: Duration) {
+        self.even_out();
+        let width = self.width_seconds();
+        let points = (by.as_secs_f64() / crate::report::ratio(width, 1)).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative, bounded below"
+        )]
+        let points = points.min(DELAY_POINTS_MAX) as u64;
+        let gap = (0..points).map(|index| Point {
+            at_seconds: index * width,
+            width_seconds: width,
+            ..Point::default()
+        });
+        let mut delayed: Vec<Point> = gap.collect();
+        delayed.extend(
+            self.points
+                .drain(..)
+                .map(|point| Point { at_seconds: point.at_seconds + points * width, ..point }),
+        );
+        self.points = delayed;
+    }
+
     /// The width of the widest point.
     pub(crate) fn width_seconds(&self) -> u64 {
         self.points.iter().map(|point| point.width_seconds).max().unwrap_or(1)
@@ -220,6 +246,9 @@ mod packed_legs {
         Ok(legs.into_iter().map(|(leg, times)| (leg, Packed::of(&times))).collect())
     }
 }
+
+/// What starts more points later than this is not a part of the same run.
+const DELAY_POINTS_MAX: f64 = 10_000.0;
 
 /// Points kept: the first quarter of an hour second by second, then coarser.
 pub(crate) const POINTS_MAX: usize = 1_024;

@@ -1,11 +1,9 @@
 //! A storm of connections: connect, CONNECT, CONNACK, close, again and again.
 
-use hdrhistogram::Histogram;
-
 use dunlin_ring::Errno;
 use dunlin_wire::ReasonCode;
 
-use super::{KEEP_ALIVE_SECONDS, RunError, Settings, add_collisions, host};
+use super::{KEEP_ALIVE_SECONDS, RunError, Settings, Watch, add_collisions, found, host, live};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
@@ -13,7 +11,8 @@ use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window};
 use crate::pace::Schedule;
-use crate::report::{Percentiles, Report, histogram};
+use crate::record::{Leg as TimedLeg, Live};
+use crate::report::Report;
 use crate::roster::Roster;
 use crate::transport::Leg;
 
@@ -28,7 +27,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out.
-pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
@@ -39,28 +38,32 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         one_answer: true,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut storm = Storm::new(settings);
     let start = clock.now();
+    let mut storm = Storm::new(settings, live(settings, &clock, watch)?);
+    storm.live.recorder.begin_stage(start, "warming up", false);
     storm.schedule = plan.per_second.map(|per_second| Schedule::new(start, per_second));
     storm.run_until(&mut engine, &clock, start.after(settings.warm_up_ns))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let done_before = storm.done_count;
     storm.measuring = true;
+    storm.live.recorder.begin_stage(from.at, "measuring", true);
     storm.run_until(&mut engine, &clock, from.at.after(settings.duration_ns))?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     storm.measuring = false;
+    storm.live.recorder.begin_stage(to.at, "draining", false);
     let count = storm.done_count - done_before;
     storm.stopping = true;
     storm.drain(&mut engine, &clock)?;
 
+    let outcome = storm.live.finish(clock.now());
     let mut report = Report {
         scenario: "connect".to_owned(),
         protocol: settings.protocol.name().to_owned(),
         connections: settings.concurrency,
         unit: "connect".to_owned(),
         count,
-        tcp_connect_us: Percentiles::of(&storm.tcp_latency),
-        connack_us: Percentiles::of(&storm.connack_latency),
+        tcp_connect_us: found::percentiles(&outcome, TimedLeg::TcpConnect),
+        connack_us: found::percentiles(&outcome, TimedLeg::ConnAck),
         late: storm.schedule.as_ref().map(Schedule::late_count),
         failures: storm.failures.count(),
         failure_examples: storm.failures.examples().to_vec(),
@@ -69,6 +72,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     fill_window(&mut report, from, to);
     report.judge_generator(false);
     add_collisions(&mut report, &engine);
+    found::complete(&mut report, outcome, settings);
     Ok(report)
 }
 
@@ -83,13 +87,12 @@ struct Storm {
     measuring: bool,
     stopping: bool,
     done_count: u64,
-    tcp_latency: Histogram<u64>,
-    connack_latency: Histogram<u64>,
     failures: Failures,
+    live: Live,
 }
 
 impl Storm {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, live: Live) -> Self {
         Self {
             roster: Roster::new(settings.concurrency, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             free: (0..settings.concurrency).rev().map(ConnId).collect(),
@@ -99,9 +102,8 @@ impl Storm {
             measuring: false,
             stopping: false,
             done_count: 0,
-            tcp_latency: histogram(),
-            connack_latency: histogram(),
             failures: Failures::default(),
+            live,
         }
     }
 
@@ -111,9 +113,16 @@ impl Storm {
             if now >= deadline {
                 return Ok(());
             }
-            let wake_at = self.open_due(now, engine.outbox()).min(deadline);
+            self.live.turn(now);
+            let wake_at = self.open_due(now, engine.outbox()).min(deadline).min(now.after(SECOND_NS));
             engine.turn(self, clock, Some(wake_at)).map_err(host("waiting for the rings"))?;
         }
+    }
+
+    /// Notes that a place is done with what it began last.
+    fn time(&mut self, leg: TimedLeg, conn: ConnId, now: Nanos) {
+        let since = self.since[conn.index()];
+        self.live.recorder.time(leg, since, since, now);
     }
 
     fn open_due(&mut self, now: Nanos, outbox: &mut Outbox) -> Nanos {
@@ -147,7 +156,7 @@ impl Script for Storm {
     fn leg(&mut self, conn: ConnId, leg: Leg, now: Nanos) {
         match leg {
             Leg::TcpConnect if self.measuring => {
-                self.tcp_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
+                self.time(TimedLeg::TcpConnect, conn, now);
             }
             Leg::TcpConnect => {}
         }
@@ -169,8 +178,11 @@ impl Script for Storm {
         match self.roster.take(conn, bytes, outbox) {
             Ok(Some((Notice::Connected { code: ReasonCode::Success, .. }, _))) => {
                 self.done_count += 1;
+                // It is closed in the same turn.
+                self.live.recorder.connected();
+                self.live.recorder.disconnected();
                 if self.measuring {
-                    self.connack_latency.saturating_record(now.since(self.since[conn.index()]).max(1));
+                    self.time(TimedLeg::ConnAck, conn, now);
                 }
             }
             Ok(Some((notice, _))) => {

@@ -3,13 +3,16 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, add_collisions, host, set_up, settle};
+use super::{
+    KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle,
+};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::observe::meter::{Footprint, Meter, fill_window};
+use crate::record::Live;
 use crate::report::{Figure, Report, RoundMemory};
 use crate::roster::Roster;
 
@@ -27,7 +30,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When they could not be carried out.
-pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
@@ -38,16 +41,26 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut fleet = Fleet::new(plan.connections, settings);
+    let mut fleet = Fleet::new(plan.connections, settings, live(settings, &clock, watch)?);
     let read = |meter: &Meter| meter.footprint().map_err(host("reading the broker's memory"));
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let before = read(&meter)?;
     let mut rounds = Vec::new();
-    for _ in 0..plan.rounds {
+    for number in 1..=plan.rounds {
+        fleet.live.recorder.begin_stage(
+            clock.now(),
+            &format!("round {number} of {}, opening", plan.rounds),
+            true,
+        );
         fleet.begin(Stage::Opening);
         set_up("connections and subscriptions", &mut fleet, &mut engine, &clock, settings.patience_seconds)?;
         settle(&mut fleet, &mut engine, &clock, clock.now().after(plan.settle_ns))?;
         let open = read(&meter)?;
+        fleet.live.recorder.begin_stage(
+            clock.now(),
+            &format!("round {number} of {}, closing", plan.rounds),
+            true,
+        );
         fleet.begin(Stage::Closing);
         set_up("closed connections", &mut fleet, &mut engine, &clock, settings.patience_seconds)?;
         settle(&mut fleet, &mut engine, &clock, clock.now().after(plan.settle_ns))?;
@@ -72,6 +85,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         report.extra.push(mebibytes("broker memory kept", kept));
     }
     report.rounds = rounds;
+    let outcome = fleet.live.finish(clock.now());
+    found::complete(&mut report, outcome, settings);
     add_collisions(&mut report, &engine);
     Ok(report)
 }
@@ -108,10 +123,11 @@ struct Fleet {
     /// Connections of this stage that are up and subscribed, or gone.
     done: u32,
     failures: Failures,
+    live: Live,
 }
 
 impl Fleet {
-    fn new(connections: u32, settings: &Settings) -> Self {
+    fn new(connections: u32, settings: &Settings, live: Live) -> Self {
         Self {
             roster: Roster::new(connections, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             connections,
@@ -120,6 +136,7 @@ impl Fleet {
             begun: 0,
             done: 0,
             failures: Failures::default(),
+            live,
         }
     }
 
@@ -132,10 +149,14 @@ impl Fleet {
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
+                self.live.recorder.connected();
                 let filter = [format!("cycle/{}/state", conn.0)];
                 self.roster.subscribe(conn, &filter, 1, QoS::AtMostOnce, outbox);
             }
-            Notice::Subscribed { refused: 0, .. } => self.done += 1,
+            Notice::Subscribed { count, refused: 0, .. } => {
+                self.live.recorder.counters().subscribed += count as u64;
+                self.done += 1;
+            }
             Notice::Nothing | Notice::Pong => {}
             Notice::Connected { .. }
             | Notice::Subscribed { .. }
@@ -166,6 +187,10 @@ impl SetUp for Fleet {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn live(&mut self) -> &mut Live {
+        &mut self.live
     }
 }
 
@@ -205,6 +230,7 @@ impl Script for Fleet {
     fn freed(&mut self, _conn: ConnId, _now: Nanos, _outbox: &mut Outbox) {
         if self.stage == Stage::Closing {
             self.done += 1;
+            self.live.recorder.disconnected();
         }
     }
 }

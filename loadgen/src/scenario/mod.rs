@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod cycle;
+mod found;
 pub(crate) mod hold;
 pub(crate) mod retained;
 pub(crate) mod subscribe;
@@ -13,6 +14,9 @@ use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{Engine, Script};
 use crate::failures::Failures;
 use crate::hosts::route::RoutePlan;
+use crate::observe::Observer;
+use crate::output::OutputError;
+use crate::record::{Live, Watch};
 use crate::report::{Figure, Report, ratio};
 use crate::roster::Protocol;
 use crate::transport::Transport;
@@ -28,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) per_ring: u32,
     /// Process to read processor time and memory of.
     pub(crate) broker_pid: Option<u32>,
+    /// Whether processes and kernel are looked at each second.
+    pub(crate) observes: bool,
     pub(crate) seed: u64,
     /// Tells this run's payloads and client ids from others'.
     pub(crate) run: u32,
@@ -60,6 +66,9 @@ pub(crate) enum RunError {
         /// Failures in words.
         examples: Vec<String>,
     },
+    /// What was found can't be shown or kept.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// Setting up got stuck.
     #[error("{done} of {wanted} {what} after {seconds} s without progress; first failures: {examples:?}")]
     Stuck {
@@ -93,6 +102,16 @@ pub(crate) fn add_collisions(report: &mut Report, engine: &Engine) {
     }
 }
 
+/// What is recorded of a run, and who looks on.
+///
+/// # Errors
+/// When the broker is to be observed and can't be.
+pub(crate) fn live(settings: &Settings, clock: &Clock, watch: Box<dyn Watch>) -> Result<Live, RunError> {
+    let observer = settings.observes.then(|| Observer::start(settings.broker_pid, *clock));
+    let observer = observer.transpose().map_err(host("observing the broker"))?;
+    Ok(Live::new(clock.now(), watch, observer))
+}
+
 /// A script that sets itself up before it can be measured.
 pub(crate) trait SetUp: Script {
     /// Opens what may be opened now.
@@ -101,6 +120,8 @@ pub(crate) trait SetUp: Script {
     fn progress(&self) -> (u64, u64);
     /// What has failed so far.
     fn failures(&self) -> &Failures;
+    /// What is recorded, and who looks on.
+    fn live(&mut self) -> &mut Live;
 }
 
 /// Turns the engine until the script has set itself up.
@@ -122,6 +143,11 @@ pub(crate) fn set_up<S: SetUp>(
             return Ok(());
         }
         let now = clock.now();
+        let failed = script.failures().count();
+        let live = script.live();
+        live.recorder.set_progress(done, wanted);
+        live.recorder.counters().failures = failed;
+        live.turn(now);
         if done != seen {
             seen = done;
             moved_at = now;
@@ -138,16 +164,21 @@ pub(crate) fn set_up<S: SetUp>(
 ///
 /// # Errors
 /// When the kernel refuses to wait.
-pub(crate) fn settle<S: Script>(
+pub(crate) fn settle<S: SetUp>(
     script: &mut S,
     engine: &mut Engine,
     clock: &Clock,
     deadline: Nanos,
 ) -> Result<(), RunError> {
-    while clock.now() < deadline {
-        engine.turn(script, clock, Some(deadline)).map_err(host("waiting for the rings"))?;
+    loop {
+        let now = clock.now();
+        if now >= deadline {
+            return Ok(());
+        }
+        script.live().turn(now);
+        let wake_at = deadline.min(now.after(SECOND_NS));
+        engine.turn(script, clock, Some(wake_at)).map_err(host("waiting for the rings"))?;
     }
-    Ok(())
 }
 
 /// Keep Alive of clients whose scenario is not about it: longer than any run, so that nothing is sent for it. Not 0, which

@@ -6,13 +6,14 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, host, set_up, settle};
+use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, found, host, live, set_up, settle};
 use crate::client::{Envelope, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window};
+use crate::record::Live;
 use crate::report::{Figure, Report};
 use crate::roster::Roster;
 use crate::stamp::Stamp;
@@ -38,7 +39,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out; what the broker did wrong is in the report.
-pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
@@ -49,24 +50,28 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut keepers = Keepers::new(plan, settings);
+    let mut keepers = Keepers::new(plan, settings, live(settings, &clock, watch)?);
+    keepers.live.recorder.begin_stage(clock.now(), "connecting", false);
     let read = |meter: &Meter| meter.read(&clock).map_err(host("reading the broker's processor time"));
     set_up("connections", &mut keepers, &mut engine, &clock, settings.patience_seconds)?;
     settle(&mut keepers, &mut engine, &clock, clock.now().after(SECOND_NS / 4))?;
 
     let store_from = read(&meter)?;
+    keepers.live.recorder.begin_stage(store_from.at, "storing", plan.measures_store);
     keepers.begin(Stage::Storing, engine.outbox());
     set_up("stored messages", &mut keepers, &mut engine, &clock, settings.patience_seconds)?;
     let store_to = read(&meter)?;
     settle(&mut keepers, &mut engine, &clock, clock.now().after(SECOND_NS / 4))?;
 
     let replay_from = read(&meter)?;
+    keepers.live.recorder.begin_stage(replay_from.at, "handing out", !plan.measures_store);
     keepers.begin(Stage::Replaying, engine.outbox());
     keepers.replay(&mut engine, &clock, settings.patience_seconds)?;
     let replay_to = read(&meter)?;
     // A moment more, so that a duplicate of the last message is seen too.
     settle(&mut keepers, &mut engine, &clock, clock.now().after(SECOND_NS / 10))?;
     let violations = keepers.violations();
+    keepers.live.recorder.begin_stage(clock.now(), "removing", false);
     keepers.begin(Stage::Removing, engine.outbox());
     set_up("removed messages", &mut keepers, &mut engine, &clock, settings.patience_seconds)?;
 
@@ -99,6 +104,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     }
     report.extra.push(Figure { name: rate, value: other.per_second, unit: "messages/s" });
     report.judge_generator(false);
+    let outcome = keepers.live.finish(clock.now());
+    found::complete(&mut report, outcome, settings);
     Ok(report)
 }
 
@@ -153,10 +160,11 @@ struct Keepers {
     topic: String,
     payload: Vec<u8>,
     failures: Failures,
+    live: Live,
 }
 
 impl Keepers {
-    fn new(plan: Plan, settings: &Settings) -> Self {
+    fn new(plan: Plan, settings: &Settings, live: Live) -> Self {
         let cells = usize::try_from(plan.replayed()).unwrap_or(usize::MAX);
         Self {
             plan,
@@ -174,6 +182,7 @@ impl Keepers {
             topic: String::new(),
             payload: vec![0; plan.payload_bytes],
             failures: Failures::default(),
+            live,
         }
     }
 
@@ -209,6 +218,8 @@ impl Keepers {
             } else if now.since(moved_at) > patience_seconds * SECOND_NS {
                 return Ok(());
             }
+            self.live.recorder.set_progress(self.done, self.plan.replayed());
+            self.live.turn(now);
             engine
                 .turn(self, clock, Some(now.after(SECOND_NS / 10)))
                 .map_err(host("waiting for the rings"))?;
@@ -244,6 +255,7 @@ impl Keepers {
             &[]
         };
         let envelope = Envelope { qos: QoS::AtLeastOnce, retain: true, expiry_seconds: None };
+        self.live.recorder.sent(false);
         let out = outbox.buffer(conn);
         self.roster.client(conn).publish_as(&self.topic, payload, envelope, number, out);
     }
@@ -275,6 +287,7 @@ impl Keepers {
             self.found.duplicated += 1;
         } else {
             *seen = true;
+            self.live.recorder.delivered();
             self.done += 1;
         }
     }
@@ -287,9 +300,11 @@ impl Keepers {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
                 self.connected_count += 1;
+                self.live.recorder.connected();
                 self.opening_count = self.opening_count.saturating_sub(1);
             }
             Notice::Published { .. } => {
+                self.live.recorder.counters().acknowledged += 1;
                 self.done += 1;
                 if let Some(publisher) = conn.0.checked_sub(self.plan.subscribers) {
                     self.send(publisher, outbox);
@@ -328,6 +343,10 @@ impl SetUp for Keepers {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn live(&mut self) -> &mut Live {
+        &mut self.live
     }
 }
 

@@ -3,13 +3,16 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, add_collisions, host, set_up, settle};
+use super::{
+    KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle,
+};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window, memory_report};
+use crate::record::Live;
 use crate::report::{Figure, Report};
 use crate::roster::Roster;
 
@@ -30,7 +33,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out.
-pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let mut engine = Engine::new(EngineConfig {
@@ -41,12 +44,14 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut script = Subscribers::new(plan, settings);
+    let mut script = Subscribers::new(plan, settings, live(settings, &clock, watch)?);
+    script.live.recorder.begin_stage(clock.now(), "connecting", false);
     set_up("connections", &mut script, &mut engine, &clock, settings.patience_seconds)?;
     settle(&mut script, &mut engine, &clock, clock.now().after(SECOND_NS / 2))?;
 
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+    script.live.recorder.begin_stage(clock.now(), "subscribing", true);
     script.start(Stage::Subscribing, engine.outbox());
     set_up("subscriptions", &mut script, &mut engine, &clock, settings.patience_seconds)?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
@@ -65,6 +70,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     fill_window(&mut report, from, to);
     if plan.unsubscribe {
         let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
+        script.live.recorder.begin_stage(clock.now(), "unsubscribing", true);
         script.start(Stage::Unsubscribing, engine.outbox());
         set_up("unsubscriptions", &mut script, &mut engine, &clock, settings.patience_seconds)?;
         let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
@@ -78,6 +84,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
     }
     report.failures = script.failures.count();
     report.failure_examples = script.failures.examples().to_vec();
+    let outcome = script.live.finish(clock.now());
+    found::complete(&mut report, outcome, settings);
     add_collisions(&mut report, &engine);
     Ok(report)
 }
@@ -103,10 +111,11 @@ struct Subscribers {
     /// Next filter of each client to ask for.
     asked: Vec<u32>,
     failures: Failures,
+    live: Live,
 }
 
 impl Subscribers {
-    fn new(plan: Plan, settings: &Settings) -> Self {
+    fn new(plan: Plan, settings: &Settings, live: Live) -> Self {
         Self {
             plan,
             roster: Roster::new(plan.clients, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
@@ -118,6 +127,7 @@ impl Subscribers {
             answered: 0,
             asked: vec![0; plan.clients as usize],
             failures: Failures::default(),
+            live,
         }
     }
 
@@ -155,11 +165,13 @@ impl Subscribers {
     fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
+                self.live.recorder.connected();
                 self.connected_count += 1;
                 self.opening_count = self.opening_count.saturating_sub(1);
             }
             Notice::Subscribed { count, refused } => {
                 self.answered += count as u64;
+                self.live.recorder.counters().subscribed += count as u64;
                 if refused > 0 {
                     self.failures.note(format_args!("{refused} filters were refused"));
                 }
@@ -200,6 +212,10 @@ impl SetUp for Subscribers {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn live(&mut self) -> &mut Live {
+        &mut self.live
     }
 }
 

@@ -3,12 +3,10 @@
 
 use std::collections::VecDeque;
 
-use hdrhistogram::Histogram;
-
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
-use super::{RunError, SetUp, Settings, add_collisions, host, set_up, settle};
+use super::{RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle};
 use crate::client::{Client, Fault, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::dice::Dice;
@@ -18,7 +16,8 @@ use crate::floor::Hello;
 use crate::keep_alive::Sweep;
 use crate::observe::meter::{Meter, fill_window, memory_report};
 use crate::pace::Schedule;
-use crate::report::{Figure, Percentiles, Report, histogram, ratio};
+use crate::record::{Leg, Live, Outcome};
+use crate::report::{Figure, Report, ratio};
 use crate::roster::{Protocol, Roster};
 use crate::stamp::Stamp;
 use crate::topology::Topology;
@@ -69,7 +68,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// When it could not be carried out; what the broker did wrong is in the report.
-pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
+pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
@@ -81,28 +80,33 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         one_answer: false,
     })
     .map_err(host("setting up io_uring"))?;
-    let mut traffic = Traffic::new(plan, settings);
+    let mut traffic = Traffic::new(plan, settings, live(settings, &clock, watch)?);
+    traffic.live.recorder.begin_stage(clock.now(), "connecting", false);
     set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, settings.patience_seconds)?;
     let up_at = clock.now();
+    traffic.live.recorder.begin_stage(up_at, "settling", false);
     let settled_at = up_at.after(traffic.plan.settle_ns);
     // Not `settle`: the connections must be kept alive meanwhile.
     traffic.run_until(&mut engine, &clock, settled_at)?;
     let after = meter.footprint().map_err(host("reading the broker's memory"))?;
 
     let start = clock.now();
+    traffic.live.recorder.begin_stage(start, "warming up", false);
     traffic.begin(start, engine.outbox());
     traffic.run_until(&mut engine, &clock, start.after(settings.warm_up_ns))?;
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let counted_from = traffic.delivered;
     let end = from.at.after(settings.duration_ns);
     traffic.window = (from.at, end);
+    traffic.live.recorder.begin_stage(from.at, "measuring", true);
     traffic.run_until(&mut engine, &clock, end)?;
+    traffic.live.recorder.begin_stage(clock.now(), "draining", false);
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let held = meter.footprint().map_err(host("reading the broker's memory"))?;
     let counted = traffic.delivered - counted_from;
     traffic.drain(&mut engine, &clock)?;
 
-    let mut report = traffic.report(settings);
+    let (mut report, outcome) = traffic.report(settings, clock.now());
     report.count = counted;
     fill_window(&mut report, from, to);
     report.judge_generator(traffic.plan.pacing.polls());
@@ -118,6 +122,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings) -> Result<Report, RunError> {
         report.extra.push(Figure { name: "rings", value: f64::from(rings), unit: "" });
     }
     add_collisions(&mut report, &engine);
+    found::complete(&mut report, outcome, settings);
     Ok(report)
 }
 
@@ -154,13 +159,13 @@ struct Traffic {
     // Measured.
     ledger: Ledger,
     window: (Nanos, Nanos),
-    latency: Histogram<u64>,
     delivered: u64,
     failures: Failures,
+    live: Live,
 }
 
 impl Traffic {
-    fn new(plan: Plan, settings: &Settings) -> Self {
+    fn new(plan: Plan, settings: &Settings, live: Live) -> Self {
         let topology = &plan.topology;
         let senders = topology.senders as usize;
         let window = match plan.pacing {
@@ -203,9 +208,9 @@ impl Traffic {
             payload: vec![0; plan.payload_bytes],
             ledger: Ledger::new(topology.receive_streams()),
             window: (Nanos(0), Nanos(0)),
-            latency: histogram(),
             delivered: 0,
             failures: Failures::default(),
+            live,
             plan,
         }
     }
@@ -232,6 +237,7 @@ impl Traffic {
             if now >= deadline {
                 return Ok(());
             }
+            self.live.turn(now);
             let wake_at = self.send_due(now, engine.outbox()).min(deadline);
             let wake_at = (!spin).then_some(wake_at);
             engine.turn(self, clock, wake_at).map_err(host("waiting for the rings"))?;
@@ -246,6 +252,7 @@ impl Traffic {
                 if outbox.is_open(conn) {
                     self.roster.client(conn).ping(outbox.buffer(conn));
                     self.pinged += 1;
+                    self.live.recorder.counters().pinged += 1;
                 }
             }
             wake_at = sweep.due_at();
@@ -258,6 +265,7 @@ impl Traffic {
                 self.send(flow, intended, outbox);
             }
             wake_at = wake_at.min(schedule.due_at());
+            self.live.recorder.counters().late = schedule.late_count();
             self.schedule = Some(schedule);
         }
         wake_at
@@ -271,6 +279,7 @@ impl Traffic {
         let mut seen = self.delivered;
         while self.unfinished_total > 0 && clock.now().since(quiet_since) < DRAIN_NS {
             let now = clock.now();
+            self.live.turn(now);
             engine
                 .turn(self, clock, Some(now.after(DRAIN_NS / 20)))
                 .map_err(host("waiting for the rings"))?;
@@ -306,6 +315,7 @@ impl Traffic {
         };
         *sequence = sequence.wrapping_add(1);
         *ticket = ticket.wrapping_add(1);
+        self.live.recorder.sent(false);
         topology.write_topic(flow, target, dice, &mut self.topic);
         if !self.topic_level.is_empty() {
             self.topic.insert_str(0, &self.topic_level);
@@ -352,9 +362,10 @@ impl Traffic {
             return;
         }
         self.delivered += 1;
+        self.live.recorder.delivered();
         let intended = Nanos(stamp.intended_ns);
         if intended >= self.window.0 && intended < self.window.1 {
-            self.latency.saturating_record(now.since(intended).max(1));
+            self.live.recorder.time_corrected(Leg::Deliver, intended, now);
         }
         self.advance(stamp.flow, stamp.ticket, now, outbox);
     }
@@ -374,6 +385,7 @@ impl Traffic {
             return;
         }
         self.connected_count += 1;
+        self.live.recorder.connected();
         if self.filters_wanted > 0 && self.plan.topology.flow_of(conn).is_none() {
             let mut filters = self.plan.topology.filters(conn.0);
             filters.iter_mut().for_each(|filter| {
@@ -388,13 +400,17 @@ impl Traffic {
         match *notice {
             Notice::Connected { code, .. } => self.on_connected(conn, code, outbox),
             Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
-            Notice::Published { ticket } => self.on_published(conn, ticket, now, outbox),
+            Notice::Published { ticket } => {
+                self.live.recorder.counters().acknowledged += 1;
+                self.on_published(conn, ticket, now, outbox);
+            }
             Notice::Refused { ticket, code } => {
                 self.failures.note(format_args!("message {ticket} refused: {code:?}"));
                 self.on_published(conn, ticket, now, outbox);
             }
             Notice::Subscribed { count, refused } => {
                 self.subscribed_count += count as u64;
+                self.live.recorder.counters().subscribed += count as u64;
                 for _ in 0..refused {
                     self.failures.note("a subscription was refused");
                 }
@@ -406,26 +422,29 @@ impl Traffic {
         }
     }
 
-    fn report(&self, settings: &Settings) -> Report {
+    /// What was found, for the report and for the files.
+    fn report(&mut self, settings: &Settings, now: Nanos) -> (Report, Outcome) {
+        let outcome = self.live.finish(now);
         let topology = &self.plan.topology;
         let mut violations = self.ledger.close(|stream| self.sent[topology.source_of(stream)]);
         if !topology.is_ordered() {
             violations.reordered = 0;
         }
-        Report {
+        let report = Report {
             scenario: self.plan.name.to_owned(),
             protocol: settings.protocol.name().to_owned(),
             qos: self.plan.qos.as_u8(),
             payload_bytes: self.plan.payload_bytes,
             connections: topology.connections(),
             unit: "message".to_owned(),
-            latency_us: Percentiles::of(&self.latency),
+            latency_us: found::percentiles(&outcome, Leg::Deliver),
             late: self.schedule.as_ref().map(Schedule::late_count),
             violations: Some(violations),
             failures: self.failures.count(),
             failure_examples: self.failures.examples().to_vec(),
             ..Report::default()
-        }
+        };
+        (report, outcome)
     }
 }
 
@@ -448,6 +467,10 @@ impl SetUp for Traffic {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn live(&mut self) -> &mut Live {
+        &mut self.live
     }
 }
 
@@ -483,6 +506,7 @@ impl Script for Traffic {
     }
 
     fn ended(&mut self, conn: ConnId, errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {
+        self.live.recorder.disconnected();
         match errno {
             None => self.failures.note(format_args!("connection {} was closed by the broker", conn.0)),
             Some(errno) => self.failures.note(format_args!("connection {} failed: {errno}", conn.0)),
