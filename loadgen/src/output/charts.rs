@@ -196,9 +196,9 @@ fn cores(outcomes: &[Outcome]) -> Plot {
 
 fn memory(outcomes: &[Outcome]) -> Plot {
     let figures: [(&str, Figure); 3] = [
-        ("broker", |point| point.broker_rss_bytes.map(whole)),
-        ("generator", |point| point.generator_rss_bytes.map(whole)),
-        ("kernel (sockets, both ends)", |point| point.kernel_bytes.map(whole)),
+        ("broker", |point| point.broker_rss_bytes.map(mebibytes)),
+        ("generator", |point| point.generator_rss_bytes.map(mebibytes)),
+        ("kernel (sockets, both ends)", |point| point.kernel_bytes.map(mebibytes)),
     ];
     let mut lines = Vec::new();
     for (number, outcome) in outcomes.iter().enumerate() {
@@ -208,7 +208,7 @@ fn memory(outcomes: &[Outcome]) -> Plot {
             push_line(&mut lines, outcomes, (number, place), title, points.collect());
         }
     }
-    let y = Axis::linear(values(&lines, |point| point.1), bytes);
+    let y = Axis::linear(values(&lines, |point| point.1), |mebibytes| bytes(mebibytes * f64::from(1 << 20)));
     timed(outcomes, "Memory", "resident, and the kernel's for sockets", y, lines)
 }
 
@@ -253,9 +253,9 @@ fn timed(outcomes: &[Outcome], title: &str, about: &str, y: Axis, lines: Vec<Lin
     }
 }
 
-/// A count as a place on an axis.
-fn whole(count: u64) -> f64 {
-    ratio(count, 1)
+/// Bytes as a place on an axis: round figures are round in binary units.
+fn mebibytes(count: u64) -> f64 {
+    ratio(count, 1 << 20)
 }
 
 fn per_second(outcome: &Outcome, of: fn(&Point) -> u64) -> Vec<(f64, Option<f64>)> {

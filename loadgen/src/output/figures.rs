@@ -28,7 +28,11 @@ pub(crate) fn count(count: u64) -> String {
 
 /// A rate: whole from a hundred up, with digits below.
 pub(crate) fn rate(per_second: f64) -> String {
-    if per_second >= 100.0 { count(rounded(per_second)) } else { digits(per_second) }
+    if per_second >= 100.0 || per_second.fract() == 0.0 {
+        count(rounded(per_second))
+    } else {
+        digits(per_second)
+    }
 }
 
 /// A figure with three significant digits.

@@ -7,7 +7,7 @@ for (const stage of document.querySelectorAll('.stage')) {
     heads: path.dataset.x.split('|'),
     values: path.dataset.y.split('|'),
   })).filter(line => line.at.length > 0);
-  const hide = () => { tip.hidden = true; cross.setAttribute('x1', -9); cross.setAttribute('x2', -9); };
+  const hide = () => { tip.hidden = true; cross.classList.remove('on'); };
   const show = event => {
     const box = svg.getBoundingClientRect(), scale = 560 / box.width;
     const x = (event.clientX - box.left) * scale;
@@ -18,7 +18,7 @@ for (const stage of document.querySelectorAll('.stage')) {
     tip.textContent = [lines[0].heads[first], ...rows].join('\n');
     tip.hidden = false;
     const at = lines[0].at[first];
-    cross.setAttribute('x1', at); cross.setAttribute('x2', at);
+    cross.setAttribute('x1', at); cross.setAttribute('x2', at); cross.classList.add('on');
     const left = at / scale, fits = left + 16 + tip.offsetWidth < box.width;
     tip.style.left = Math.max(0, fits ? left + 12 : left - 12 - tip.offsetWidth) + 'px';
   };

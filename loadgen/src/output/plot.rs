@@ -135,7 +135,7 @@ impl Plot {
         for line in &self.lines {
             self.line(&mut text, line);
         }
-        text.push_str("<line class=\"cross\" y1=\"12\" y2=\"262\" x1=\"-9\" x2=\"-9\"></line></svg><div class=\"tip\" hidden=\"\"></div></div>");
+        text.push_str("<line class=\"cross\" y1=\"12\" y2=\"262\" x1=\"0\" x2=\"0\"></line></svg><div class=\"tip\" hidden=\"\"></div></div>");
         text.push_str("<ul class=\"legend\">");
         for line in &self.lines {
             let style = if line.dashed { " dashed" } else { "" };

@@ -122,7 +122,7 @@ fn legs(outcome: &Outcome) -> String {
 
 fn verification(outcome: &Outcome) -> String {
     let mut text = String::from(
-        "<div class=\"wide\"><table><thead><tr><th>kind</th><th>found</th><th>what it is</th></tr></thead><tbody>",
+        "<div class=\"wide\"><table><thead><tr><th>kind</th><th>found</th><th class=\"left\">what it is</th></tr></thead><tbody>",
     );
     let mut any = false;
     for (kind, found) in outcome.violations.found() {

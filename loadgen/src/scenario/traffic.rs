@@ -438,7 +438,7 @@ impl Traffic {
             connections: topology.connections(),
             unit: "message".to_owned(),
             latency_us: found::percentiles(&outcome, Leg::Deliver),
-            late: self.schedule.as_ref().map(Schedule::late_count),
+            late: self.schedule.as_ref().map(|_| outcome.measured().late),
             violations: Some(violations),
             failures: self.failures.count(),
             failure_examples: self.failures.examples().to_vec(),
