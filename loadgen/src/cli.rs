@@ -12,6 +12,7 @@ use crate::hosts::route::RoutePlan;
 use crate::hosts::source::Block;
 use crate::lab::{LossPolicy, Share};
 use crate::output::{MergeArgs, OutputArgs, ReportArgs};
+use crate::plan::PlanArgs;
 use crate::transport::{Endpoint, Transport};
 
 /// An MQTT load generator that checks what it receives.
@@ -165,6 +166,16 @@ impl WayArgs {
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// List the scenarios that the program brings along, or print the file of one.
+    Scenarios {
+        /// Print the file of this one: a good beginning for one of your own.
+        name: Option<String>,
+    },
+    /// Check a scenario file and say in plain words what it will do. Nothing is sent.
+    ///
+    /// Prints the groups and what they send and receive, messages per second in and out at each stage, the deliveries
+    /// that are expected, and the connections, addresses, memory and time that it needs.
+    Explain(PlanArgs),
     #[command(flatten)]
     Quick(Scenario),
     /// Run a scenario file, or a scenario of the library.

@@ -75,6 +75,8 @@ fn main() -> ExitCode {
         Command::Hold(arguments) => return hold(&arguments, &cli.settings),
         Command::Agent { listen } => return agent(listen, &cli.settings),
         Command::Preflight { connections } => return weigh(connections, &cli.settings),
+        Command::Scenarios { name } => return print(plan::scenarios_command(name.as_deref())),
+        Command::Explain(arguments) => return print(plan::explain_command(&arguments)),
         Command::Quick(scenario) => run(scenario, cli.settings)
             .map(|report| (if json { as_json(&report) } else { report.table() }, report.is_clean())),
         Command::Report(arguments) => {
@@ -244,6 +246,17 @@ fn keep(outcome: &mut record::Outcome, points: &[observe::Point], common: &RunAr
     }
     common.output.write(outcome)?;
     Ok(())
+}
+
+/// Prints what was asked for about scenarios, or why it can't be.
+fn print(text: Result<String, plan::PlanError>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+        }
+        Err(error) => refuse(&error),
+    }
 }
 
 /// Says why a run could not be carried out.

@@ -585,6 +585,7 @@ const RETAINED: &str = r#"
         [[stage]]
         name = "listen"
         duration = "200ms"
+        measure = true
 "#;
 
 /// Clients with a will, half of which lose their connection and half of which leave in order.
@@ -617,6 +618,7 @@ const WILLS: &str = r#"
         name = "send"
         duration = "200ms"
         rate = 1.0
+        measure = true
         [[stage]]
         name = "part"
         duration = "300ms"

@@ -31,11 +31,13 @@ impl Fleet<'_> {
         let plan = group.plan;
         let client_id = self.cast.client_id(group, member);
         let testament = self.testament(group, member, &client_id, now);
+        let token = self.token(group, member, &client_id, now);
         let text = |template: &Option<crate::plan::Template>| {
             let template = template.as_ref()?;
             let mut dice = self.cast.own_dice(member);
             let mut scope = self.cast.scope(group, member, &client_id, &mut dice);
             scope.time_ms = self.time_ms(now);
+            scope.jwt = &token;
             Some(template.text(&mut scope))
         };
         let (user_name, password) = (text(&plan.username), text(&plan.password));
@@ -67,6 +69,19 @@ impl Fleet<'_> {
             self.member_mut(member).phase = super::Phase::Lost;
             outbox.close(conn);
         }
+    }
+
+    /// A token for one connection, if the group has any.
+    fn token(&mut self, group: GroupCast<'_>, member: MemberId, client_id: &str, now: Nanos) -> String {
+        let Some(jwt) = &group.plan.jwt else { return String::new() };
+        let mut dice = self.cast.own_dice(member);
+        let mut scope = self.cast.scope(group, member, client_id, &mut dice);
+        scope.time_ms = self.time_ms(now);
+        jwt.mint(&mut scope).unwrap_or_else(|why| {
+            let name = self.cast.name(member);
+            self.recorder.fail("a token can't be minted", format_args!("{name}: {why}"));
+            String::new()
+        })
     }
 
     /// Whether a client asks for a new session with its next CONNECT.

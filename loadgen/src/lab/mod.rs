@@ -77,7 +77,9 @@ pub(crate) const fn is_divisible(command: &Command) -> bool {
         // What is retained of all parts would be one set of topics.
         Command::Quick(Scenario::Retained { .. }) => false,
         Command::Quick(_) | Command::Run(_) => true,
-        Command::Hold(_)
+        Command::Scenarios { .. }
+        | Command::Explain(_)
+        | Command::Hold(_)
         | Command::Observe
         | Command::Agent { .. }
         | Command::Preflight { .. }

@@ -6,25 +6,59 @@
 //! Reading order: `schema.rs` (plans and groups), `traffic.rs` (what they subscribe to and publish), `stage.rs`,
 //! `verify.rs`; then `quantity.rs` and `template.rs`, of which the values are made.
 
+mod audience;
+mod command;
 mod data;
+mod document;
 mod error;
+mod explain;
 mod field;
+#[cfg(test)]
+mod guide;
+mod jwt;
+mod library;
+mod limits;
 mod load;
+mod parameters;
 mod quantity;
 mod schema;
+mod source;
 mod stage;
 mod template;
 mod traffic;
+mod validate;
 mod verify;
 
+pub(crate) use command::{PlanArgs, explain_command, scenarios_command};
 pub(crate) use data::{DataFile, Row};
 pub(crate) use error::{PlanError, Problem};
-pub(crate) use load::{Overrides, load};
+pub(crate) use jwt::{Jwt, JwtAlgorithm};
+pub(crate) use load::{Overrides, load, load_from};
 pub(crate) use quantity::{Period, Rate, Share, Spread};
 pub(crate) use schema::{
-    Arrivals, Behaviour, Connect, Group, Jwt, JwtAlgorithm, Leave, Lifecycle, Malformation, Plan, Reconnect,
+    Arrivals, Behaviour, Connect, Group, Leave, Lifecycle, Malformation, Plan, Reconnect,
 };
+pub(crate) use source::Source;
 pub(crate) use stage::{Factor, Fall, Stage, Until};
 pub(crate) use template::{STAMP_MARK, STAMP_TEXT_BYTES, Scope, Template, Variable};
 pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug, Subscription, Will};
 pub(crate) use verify::{Check, Verify};
+
+/// Bytes of a payload of a group's first client, the stamp among them.
+fn sample_length(plan: &Plan, group: &Group, payload: &Payload) -> usize {
+    let row = group.data.as_ref().and_then(|name| plan.data.get(name)).and_then(|data| data.row(0));
+    let mut dice = crate::dice::Dice::new(1);
+    let client_id = audience::render(plan, group, &group.client_id, 0, 0, 0);
+    payload.length(&mut Scope {
+        index: 0,
+        n: 0,
+        seq: 0,
+        group: &group.name,
+        client_id: &client_id,
+        run: 1,
+        time_ms: 1_700_000_000_000,
+        row,
+        jwt: "",
+        dice: &mut dice,
+    })
+}

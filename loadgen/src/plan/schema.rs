@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::data::DataFile;
 use super::field;
+use super::jwt::Jwt;
 use super::quantity::{Period, Rate, Share, Spread};
+use super::source::Source;
 use super::stage::Stage;
 use super::template::Template;
 use super::traffic::{Publish, Sparkplug, Subscription, Will};
@@ -42,6 +44,29 @@ pub(crate) struct Plan {
     /// What makes the run fail.
     #[serde(default)]
     pub(crate) verify: Verify,
+    /// What it was loaded from, so that other hosts can load the same.
+    #[serde(skip)]
+    pub(crate) source: Source,
+}
+
+impl Plan {
+    /// The number of the group with this name.
+    pub(crate) fn group_number(&self, name: &str) -> Option<usize> {
+        self.groups.iter().position(|group| group.name == name)
+    }
+
+    /// All clients.
+    pub(crate) fn client_count(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.count)).sum()
+    }
+
+    /// Reads a plan from a table in which the defaults have been put into the groups.
+    ///
+    /// # Errors
+    /// If the table is no plan.
+    pub(crate) fn deserialize_table(table: toml::Table) -> Result<Self, toml::de::Error> {
+        table.try_into()
+    }
 }
 
 /// Clients that do the same.
@@ -112,6 +137,27 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// All templates of the group.
+    pub(crate) fn templates_mut(&mut self) -> Vec<&mut Template> {
+        let mut all = vec![&mut self.client_id];
+        all.extend(&mut self.username);
+        all.extend(&mut self.password);
+        all.extend(self.jwt.as_mut().map(|jwt| &mut jwt.claims));
+        all.extend(self.subscribe.iter_mut().map(|subscription| &mut subscription.filter));
+        for publish in &mut self.publish {
+            all.push(&mut publish.topic);
+            all.extend(&mut publish.payload.text);
+        }
+        if let Some(will) = &mut self.will {
+            all.push(&mut will.topic);
+            all.extend(&mut will.payload.text);
+        }
+        if let Some(sparkplug) = &mut self.sparkplug {
+            all.extend([&mut sparkplug.group_id, &mut sparkplug.edge_node]);
+        }
+        all
+    }
+
     /// The Keep Alive as it stands in CONNECT.
     pub(crate) fn keep_alive_seconds(&self) -> u16 {
         u16::try_from(self.keep_alive.ns() / crate::clock::SECOND_NS).unwrap_or(u16::MAX)
@@ -259,48 +305,6 @@ impl Malformation {
     ];
 }
 
-/// How tokens are minted: `{jwt}` in `username` or `password`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Jwt {
-    /// How they are signed.
-    pub(crate) algorithm: JwtAlgorithm,
-    /// The secret of HS256, HS384 and HS512, as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) secret: Option<String>,
-    /// The private key of RS256 and ES256 (PEM) or the secret of HS256, HS384 and HS512 (its bytes); the path is
-    /// relative to the scenario file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) key_file: Option<String>,
-    /// The key's id, for the token's header.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) key_id: Option<String>,
-    /// The claims, a JSON object; `iat` and `exp` are added.
-    #[serde(default = "claims")]
-    pub(crate) claims: Template,
-    /// How long a token is valid; a new one is minted for each connection.
-    #[serde(default = "hour")]
-    pub(crate) expires_in: Period,
-    /// What `key_file` held, once it is loaded.
-    #[serde(skip)]
-    pub(crate) key: Vec<u8>,
-}
-
-/// How a token is signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum JwtAlgorithm {
-    /// HMAC with SHA-256.
-    HS256,
-    /// HMAC with SHA-384.
-    HS384,
-    /// HMAC with SHA-512.
-    HS512,
-    /// RSA (PKCS #1 v1.5) with SHA-256.
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-}
-
 /// The QoS that is asked for when a file says nothing.
 pub(crate) const fn at_most_once() -> QoS {
     QoS::AtMostOnce
@@ -314,16 +318,8 @@ fn client_id() -> Template {
     "{group}-{index}".parse().expect("a template known to be right")
 }
 
-fn claims() -> Template {
-    r#"{"sub": "{client_id}"}"#.parse().expect("a template known to be right")
-}
-
 const fn minute() -> Period {
     Period::from_seconds(60)
-}
-
-const fn hour() -> Period {
-    Period::from_seconds(3_600)
 }
 
 fn tenth() -> Share {

@@ -48,6 +48,14 @@ pub(crate) struct Stage {
     pub(crate) measure: bool,
 }
 
+impl Stage {
+    /// By what the rate of a group's publish entry (or of its Sparkplug data) is multiplied.
+    pub(crate) fn factor(&self, group: &str, entry: Option<&str>) -> Factor {
+        let own = entry.and_then(|entry| self.rates.get(&format!("{group}.{entry}")));
+        *own.or_else(|| self.rates.get(group)).unwrap_or(&self.rate)
+    }
+}
+
 /// What ends a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,7 +116,7 @@ impl Factor {
     }
 }
 
-/// Connections that fall at the beginning of a stage, and come back as the group's `reconnect` says.
+/// Connections that fall at the beginning of a stage, and come back if the group has a `reconnect`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fall {

@@ -23,6 +23,7 @@ use crate::dice::Dice;
 /// | `{run}` | a number that differs from run to run |
 /// | `{time}` | milliseconds since 1970 |
 /// | `{rand:1:6}`, `{rand:0.00:1.00}` | a number by chance, both ends possible, with as many decimals as written |
+/// | `{any.group}` | the number of a client of that group, by chance |
 /// | `{data.column}` | this client's value in the group's data file |
 /// | `{jwt}` | a token minted for this client |
 /// | `{stamp}` | the stamp that verification needs, as text (48 characters) |
@@ -43,6 +44,7 @@ enum Part {
     Variable(Variable),
     Random { least: i64, most: i64, decimals: u32 },
     Data(Box<str>),
+    Client { group: Box<str>, count: u32 },
 }
 
 /// The numbers that can be calculated with.
@@ -78,7 +80,7 @@ pub(crate) enum Variable {
     Run,
     /// `{time}`
     Time,
-    /// `{rand:…}`
+    /// `{rand:…}` or `{any.…}`
     Rand,
     /// `{data.…}`
     Data,
@@ -182,7 +184,7 @@ impl Template {
             Part::Count(Count::N, _) => Some(Variable::N),
             Part::Count(Count::Seq, _) => Some(Variable::Seq),
             Part::Variable(variable) => Some(*variable),
-            Part::Random { .. } => Some(Variable::Rand),
+            Part::Random { .. } | Part::Client { .. } => Some(Variable::Rand),
             Part::Data(_) => Some(Variable::Data),
         })
     }
@@ -192,11 +194,29 @@ impl Template {
         self.variables().any(|used| used == variable)
     }
 
+    /// Whether it calculates with a number instead of writing it as it is.
+    pub(crate) fn calculates(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Count(_, steps) if !steps.is_empty()))
+    }
+
     /// The columns of the data file that it reads.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
         self.parts
             .iter()
             .filter_map(|part| if let Part::Data(column) = part { Some(&**column) } else { None })
+    }
+
+    /// Looks up how many clients each group has that `{any.…}` names. Until then they have one.
+    ///
+    /// # Errors
+    /// The name of a group that is not there.
+    pub(crate) fn bind(&mut self, clients: impl Fn(&str) -> Option<u32>) -> Result<(), String> {
+        for part in &mut self.parts {
+            if let Part::Client { group, count } = part {
+                *count = clients(group).ok_or_else(|| group.to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// Appends the text to `out`. Returns where `{stamp}` begins in `out`, if it is used: [`STAMP_TEXT_BYTES`] dots stand
@@ -214,6 +234,9 @@ impl Template {
                 Part::Variable(variable) => variable.push(scope, out),
                 Part::Random { least, most, decimals } => {
                     push_random(scope.dice, *least, *most, *decimals, out)
+                }
+                Part::Client { count, .. } => {
+                    push_number(u64::from(scope.dice.below((*count).max(1))), 0, out);
                 }
                 Part::Data(column) => {
                     let value = scope.row.and_then(|row| row.get(column)).unwrap_or_default();
@@ -342,6 +365,13 @@ fn variable(inner: &str) -> Result<Part, String> {
             Ok(Part::Data(column.into()))
         };
     }
+    if let Some(group) = inner.strip_prefix("any.") {
+        return if group.is_empty() {
+            Err("{any.} names no group".to_owned())
+        } else {
+            Ok(Part::Client { group: group.into(), count: 1 })
+        };
+    }
     if let Some(range) = inner.strip_prefix("rand:") {
         return random(range);
     }
@@ -366,7 +396,7 @@ fn variable(inner: &str) -> Result<Part, String> {
         _ => {
             return Err(format!(
                 "{{{inner}}} is neither a variable nor a parameter; the variables are {{index}}, {{n}}, {{seq}}, {{group}}, \
-                 {{client_id}}, {{run}}, {{time}}, {{rand:least:most}}, {{data.column}}, {{jwt}} and {{stamp}}"
+                 {{client_id}}, {{run}}, {{time}}, {{rand:least:most}}, {{any.group}}, {{data.column}}, {{jwt}} and {{stamp}}"
             ));
         }
     };
@@ -515,6 +545,30 @@ mod tests {
     }
 
     #[test]
+    fn any_client_of_a_group_is_met() {
+        let mut template: Template = "{any.pumps}".parse().unwrap();
+        assert_eq!(template.bind(|_| None), Err("pumps".to_owned()));
+        assert_eq!(template.bind(|name| (name == "pumps").then_some(3)), Ok(()));
+        let mut dice = Dice::new(3);
+        let mut draw = || {
+            template.text(&mut Scope {
+                index: 0,
+                n: 0,
+                seq: 0,
+                group: "",
+                client_id: "",
+                run: 0,
+                time_ms: 0,
+                row: None,
+                jwt: "",
+                dice: &mut dice,
+            })
+        };
+        let seen: std::collections::BTreeSet<String> = (0..100).map(|_| draw()).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["0", "1", "2"]);
+    }
+
+    #[test]
     fn the_place_of_the_stamp_is_told() {
         let template: Template = r#"{"s":"{stamp}"}"#.parse().unwrap();
         let mut dice = Dice::new(1);
@@ -548,6 +602,7 @@ mod tests {
             ("{rand:1.:2}", "needs two numbers"),
             ("{rand:0:0.0000000001}", "more than 9 decimals"),
             ("{data.}", "names no column"),
+            ("{any.}", "names no group"),
         ] {
             let error = text.parse::<Template>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::field;
 use super::quantity::{Period, Rate};
 use super::schema::{Arrivals, at_most_once};
-use super::template::Template;
+use super::source::Source;
+use super::template::{Scope, Template};
+use crate::stamp::STAMP_BYTES;
 
 /// One subscription of each client of a group, or several of one form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +75,24 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
+    /// An entry with this topic that says nothing else.
+    pub(crate) fn sample(topic: Template) -> Self {
+        Self {
+            name: None,
+            topic,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            message_expiry: None,
+            payload: Payload::default(),
+            rate: None,
+            per_client: None,
+            window: None,
+            arrivals: Arrivals::Constant,
+            messages: None,
+            expect: Expect::Matching,
+        }
+    }
+
     /// When messages go out, in a group of `clients`. A loaded plan has exactly one of the three.
     pub(crate) fn pacing(&self, clients: u32) -> Pacing {
         if let Some(window) = self.window {
@@ -144,6 +164,43 @@ pub(crate) struct Payload {
     pub(crate) content: Vec<u8>,
 }
 
+impl Payload {
+    /// Loads `file`, if there is one.
+    ///
+    /// # Errors
+    /// What went wrong and what to do.
+    pub(crate) fn load(&mut self, source: &mut Source) -> Result<(), String> {
+        if let Some(path) = &self.file {
+            self.content = source.file(path)?.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Bytes of the payload that can be told without rendering: of a template, its text as it was written.
+    pub(crate) fn length_max(&self) -> usize {
+        let text = self.text.as_ref().map_or(0, |text| text.source().len());
+        text.max(self.content.len()).max(self.bytes.unwrap_or(0) as usize)
+    }
+
+    /// Bytes of the payload of a message, the stamp among them; of a template, as long as `sample` makes it.
+    pub(crate) fn length(&self, sample: &mut Scope<'_>) -> usize {
+        let Some(text) = &self.text else {
+            return match &self.file {
+                Some(_) => STAMP_BYTES + self.content.len(),
+                None => self.bytes.map_or(PAYLOAD_BYTES, |bytes| bytes as usize),
+            };
+        };
+        let mut out = Vec::new();
+        match text.render(sample, &mut out) {
+            Some(_) => out.len(),
+            None => STAMP_BYTES + out.len(),
+        }
+    }
+}
+
+/// The payload of an entry that says nothing about it.
+const PAYLOAD_BYTES: usize = 128;
+
 /// The will of each client of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +255,14 @@ pub(crate) struct Sparkplug {
 }
 
 impl Sparkplug {
+    /// A topic of the shape that its data messages have.
+    pub(crate) fn data_topic(&self) -> Template {
+        let kind = if self.devices == 0 { "NDATA" } else { "DDATA" };
+        let device = if self.devices == 0 { "" } else { "/device-0" };
+        let text = format!("spBv1.0/{}/{kind}/{}{device}", self.group_id.source(), self.edge_node.source());
+        text.parse().expect("two templates and plain text between them are a template")
+    }
+
     /// NDATA and DDATA a second over a group of `clients`.
     pub(crate) fn total_rate(&self, clients: u32) -> Rate {
         self.per_client.map_or_else(

@@ -27,6 +27,23 @@ pub(crate) struct Verify {
     pub(crate) connections: Check,
 }
 
+impl Verify {
+    /// All checks with the names that they have in a file.
+    pub(crate) const fn named(&self) -> [(&'static str, &Check); 9] {
+        [
+            ("loss", &self.loss),
+            ("duplicates", &self.duplicates),
+            ("order", &self.order),
+            ("wrong_recipient", &self.wrong_recipient),
+            ("corruption", &self.corruption),
+            ("stale_retained", &self.stale_retained),
+            ("shared_exactly_one", &self.shared_exactly_one),
+            ("wills", &self.wills),
+            ("connections", &self.connections),
+        ]
+    }
+}
+
 /// Whether something is looked for: `true`, or `{ off = "why not" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Check {
