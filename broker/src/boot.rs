@@ -145,7 +145,7 @@ fn watch(runtime: Runtime) -> std::io::Result<Receiver<Outcome>> {
 
 /// What the shards need to know of the settings.
 pub(crate) fn shard_config(settings: &Settings) -> Config {
-    Config { mqtt: settings.mqtt.clone() }
+    Config { mqtt: settings.mqtt.clone(), ..Config::default() }
 }
 
 /// What the edge needs to know, and where each shard goes.

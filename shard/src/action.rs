@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use dunlin_persist::{MessageId, Record, SessionNo};
+
 use crate::control::Answered;
 use crate::ids::{ConnId, ListenerId, ShardId, Token};
 use crate::mesh::MeshMessage;
@@ -61,6 +63,21 @@ pub enum Action {
         /// What.
         message: MeshMessage,
     },
+    /// Write a record behind all others of this shard's log. What the core must not say before the record is safe, it says when
+    /// [`crate::Event::Stored`] has come.
+    Append {
+        /// Counts the records of this core, from 1.
+        seq: u64,
+        /// What.
+        record: Box<Record>,
+    },
+    /// Read messages back from the log; answered by [`crate::Event::Fetched`]. One question at a time per session.
+    Fetch {
+        /// Whose: which of the receivers of a message is meant.
+        session: SessionNo,
+        /// Which, in the order in which they are wanted.
+        messages: Box<[MessageId]>,
+    },
     /// The answer to a question of the control plane.
     Answer {
         /// The question.
@@ -82,7 +99,11 @@ impl Action {
             | Self::PauseRead { conn }
             | Self::ResumeRead { conn }
             | Self::Handoff { conn, .. } => Some(*conn),
-            Self::Mesh { .. } | Self::Answer { .. } | Self::Stopped => None,
+            Self::Mesh { .. }
+            | Self::Append { .. }
+            | Self::Fetch { .. }
+            | Self::Answer { .. }
+            | Self::Stopped => None,
         }
     }
 }

@@ -8,6 +8,22 @@ use dunlin_wire::types::QoS;
 pub struct Config {
     /// Protocol settings.
     pub mqtt: Mqtt,
+    /// What is recorded, and what waits for it. Read when a core is made; a reload does not change it.
+    pub durability: Durability,
+}
+
+/// What is recorded of sessions that outlive their connection and of retained messages, and what an acknowledgement waits for
+/// (ADR 0020).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// All is recorded. PUBACK, PUBREC, PUBCOMP, PUBREL, SUBACK, UNSUBACK and CONNACK leave when what they promise is on the
+    /// disk.
+    Commit,
+    /// All is recorded, and nothing waits for the disk: what was said within the edge's interval before a power cut can be lost.
+    Interval,
+    /// Nothing is recorded: sessions end with the process.
+    #[default]
+    Memory,
 }
 
 /// How the load of a shared subscription is spread (`mqtt.shared_subscription_strategy`).

@@ -119,7 +119,7 @@ mod tests {
 
     fn config(max_packet_size: u32) -> Arc<Config> {
         let mqtt = Mqtt { max_packet_size, ..Mqtt::default() };
-        Arc::new(Config { mqtt })
+        Arc::new(Config { mqtt, ..Config::default() })
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::connection::admission::Admission;
 use crate::connection::{Connections, Ending};
 use crate::control::{Answered, Control};
 use crate::deadlines::{Deadlines, Due};
+use crate::durable::Durable;
 use crate::event::Event;
 use crate::hooks::{HookOutcome, Hooks, SessionEvent};
 use crate::ids::{ConnId, ShardId, Token};
@@ -72,6 +73,8 @@ pub struct ShardCore {
     pub(crate) reviews: Reviews,
     /// Who may begin to connect.
     pub(crate) admission: Admission,
+    /// What is recorded and what waits for it.
+    pub(crate) durable: Durable,
 }
 
 /// Whom the late answer of a hook is for.
@@ -103,6 +106,7 @@ impl ShardCore {
             shard,
             shard_count,
             hooks,
+            durable: Durable::new(config.durability),
             configs: ConfigEpochs::new(config),
             now: Now::default(),
             random: Random::new(crate::random::mix(seed ^ u64::from(shard.0))),
@@ -136,6 +140,9 @@ impl ShardCore {
             Event::Closed { conn } => self.on_closed(conn, actions),
             Event::Mesh { from, message } => self.on_mesh(from, message, actions),
             Event::HookDone { token, outcome } => self.on_hook_done(token, outcome, actions),
+            Event::Stored { .. } | Event::StoreState(_) | Event::Fetched { .. } | Event::Reclaim(_) => {
+                self.metrics.count(Counter::EventsLate);
+            }
             Event::Control(control) => self.on_control(control, actions),
             Event::Timer => self.on_timer(actions),
         }

@@ -1,5 +1,7 @@
 //! Events: all that can happen to a core.
 
+use dunlin_persist::{FetchedMessage, Record, SessionNo, StoreState};
+
 use crate::action::Arrival;
 use crate::control::Control;
 use crate::hooks::HookOutcome;
@@ -60,6 +62,23 @@ pub enum Event<'a> {
         /// The answer.
         outcome: HookOutcome,
     },
+    /// Records are on the disk.
+    Stored {
+        /// The number of the last [`crate::Action::Append`] among them: it and all before it are safe.
+        seq: u64,
+    },
+    /// The log takes records, or takes only what frees room, or takes none any more.
+    StoreState(StoreState),
+    /// Messages that [`crate::Action::Fetch`] asked for.
+    Fetched {
+        /// Whose.
+        session: SessionNo,
+        /// In the order in which they were asked for.
+        messages: Vec<FetchedMessage>,
+    },
+    /// A record of the oldest part of the log, which is about to be freed: what of it still holds is appended again before
+    /// `handle` returns.
+    Reclaim(Box<Record>),
     /// The control plane wants something.
     Control(Control),
     /// Time has passed; at or after [`crate::ShardCore::next_deadline`]. Calling it more often does no harm.

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod control;
 pub mod core;
 mod deadlines;
+mod durable;
 pub mod event;
 pub mod home;
 pub mod hooks;
@@ -35,7 +36,7 @@ pub mod timer;
 pub mod topics;
 
 pub use crate::action::{Action, Actions, Arrival};
-pub use crate::config::Config;
+pub use crate::config::{Config, Durability};
 pub use crate::control::{Answered, Control};
 pub use crate::core::{Setup, ShardCore};
 pub use crate::event::Event;

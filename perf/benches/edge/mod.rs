@@ -43,7 +43,7 @@ impl Edge {
         let core = ShardCore::new(Setup {
             shard: ShardId(0),
             shard_count: 1,
-            config: Arc::new(Config { mqtt }),
+            config: Arc::new(Config { mqtt, ..Config::default() }),
             hooks: Hooks::default(),
             seed: 1,
         });

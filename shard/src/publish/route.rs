@@ -232,7 +232,7 @@ impl ShardCore {
     }
 
     /// Tells the other shards what was noted.
-    pub(super) fn announce(&mut self, actions: &mut Actions) {
+    pub(crate) fn announce(&mut self, actions: &mut Actions) {
         let routing = &mut self.routing;
         if routing.unannounced.changes.is_empty() {
             return;

@@ -88,7 +88,14 @@ fn connection_of(event: &Event<'_>) -> Option<ConnId> {
         | Event::Bytes { conn, .. }
         | Event::Sent { conn, .. }
         | Event::Closed { conn } => Some(*conn),
-        Event::Mesh { .. } | Event::HookDone { .. } | Event::Control(_) | Event::Timer => None,
+        Event::Mesh { .. }
+        | Event::HookDone { .. }
+        | Event::Stored { .. }
+        | Event::StoreState(_)
+        | Event::Fetched { .. }
+        | Event::Reclaim(_)
+        | Event::Control(_)
+        | Event::Timer => None,
     }
 }
 

@@ -182,6 +182,8 @@ impl Edge {
                     self.metrics.mesh_out += 1;
                     self.lanes.say(to, Freight::Message(message));
                 }
+                // Only a core whose durability is not `Memory` asks for these.
+                Action::Append { .. } | Action::Fetch { .. } => {}
                 Action::Answer { token, answer } => {
                     let answer = ShardAnswer { shard: self.shard, token, answer };
                     self.metrics.answers_dropped += u64::from(self.answers.try_send(answer).is_err());

@@ -346,7 +346,7 @@ fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(Shar
             }
         }
         Op::Reconfigure { max_packet_size } => {
-            let config = Arc::new(Config { mqtt: settings(*max_packet_size) });
+            let config = Arc::new(Config { mqtt: settings(*max_packet_size), ..Config::default() });
             world.handle(ShardId(0), Event::Control(Control::Reconfigure(config)));
         }
         Op::Stop { shard } => {

@@ -134,7 +134,7 @@ impl World {
     /// As many cores as sets of hooks.
     pub(crate) fn of_cores(mqtt: Mqtt, hooks: Vec<Hooks>) -> Self {
         let shard_count = u16::try_from(hooks.len()).unwrap();
-        let config = Arc::new(Config { mqtt });
+        let config = Arc::new(Config { mqtt, ..Config::default() });
         let cores: Vec<_> = hooks
             .into_iter()
             .zip(0_u16..)
@@ -374,6 +374,7 @@ impl World {
                     self.arriving.push_back((client, to, arrival));
                 }
                 Action::Mesh { to, message } => self.mesh.push_back((shard, to, message)),
+                Action::Append { .. } | Action::Fetch { .. } => {}
                 Action::Answer { token, answer } => self.answers.push((token, *answer)),
                 Action::Stopped => self.stopped.push(shard),
             }

@@ -182,7 +182,12 @@ impl Core for Obedient {
                 }
                 actions.list.push(Action::Stopped);
             }
-            Event::Control(_) | Event::HookDone { .. } => {}
+            Event::Control(_)
+            | Event::HookDone { .. }
+            | Event::Stored { .. }
+            | Event::StoreState(_)
+            | Event::Fetched { .. }
+            | Event::Reclaim(_) => {}
         }
     }
 

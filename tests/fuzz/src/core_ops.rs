@@ -113,7 +113,7 @@ enum Coming {
 impl World {
     fn new(count: usize, has_authorizer: bool) -> Self {
         let (open, opened) = channel();
-        let config = Arc::new(Config { mqtt: settings() });
+        let config = Arc::new(Config { mqtt: settings(), ..Config::default() });
         let core = |shard: usize| {
             let moody = Moody { shard, turn: 0, open: open.clone() };
             let authorizer = has_authorizer.then(|| Box::new(moody) as Box<dyn Authorizer>);
@@ -274,7 +274,7 @@ impl World {
                 3 if what > 250 => Control::Stop,
                 4 => {
                     let mqtt = Mqtt { max_packet_size: 20 + what as u32, ..settings() };
-                    Control::Reconfigure(Arc::new(Config { mqtt }))
+                    Control::Reconfigure(Arc::new(Config { mqtt, ..Config::default() }))
                 }
                 _ => Control::Snapshot { token: Token(1) },
             };
@@ -371,6 +371,8 @@ impl World {
                 }
                 Action::PauseRead { .. }
                 | Action::ResumeRead { .. }
+                | Action::Append { .. }
+                | Action::Fetch { .. }
                 | Action::Answer { .. }
                 | Action::Stopped => {}
             }

@@ -142,6 +142,6 @@ impl Plan {
             max_topic_alias: [0, 3, 65_535][rng.index(3)],
             ..Mqtt::default()
         };
-        Config { mqtt }
+        Config { mqtt, ..Config::default() }
     }
 }

@@ -503,7 +503,11 @@ impl World {
                 | Action::PauseRead { conn }
                 | Action::ResumeRead { conn }
                 | Action::Handoff { conn, .. } => Some(*conn),
-                Action::Mesh { .. } | Action::Answer { .. } | Action::Stopped => None,
+                Action::Mesh { .. }
+                | Action::Append { .. }
+                | Action::Fetch { .. }
+                | Action::Answer { .. }
+                | Action::Stopped => None,
             };
             if let Some(conn) = named {
                 if self.link_of(index, conn).is_none() {
@@ -559,6 +563,8 @@ impl World {
                 self.plan_at(at, Item::Arrive(usize::from(to.0), link, arrival));
             }
             Action::Mesh { to, message } => self.send_mesh(index, usize::from(to.0), message),
+            // Only a core whose durability is not `Memory` asks for these.
+            Action::Append { .. } | Action::Fetch { .. } => {}
             Action::Answer { answer, .. } => {
                 let Answered::Snapshot { metrics, gauges } = *answer;
                 self.snapshots.push((metrics, gauges));
