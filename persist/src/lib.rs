@@ -8,6 +8,8 @@
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod fault;
+pub mod index;
 pub mod limits;
 pub mod metrics;
 pub mod record;

@@ -26,9 +26,7 @@ impl World {
     pub(super) fn after(&self, crash: Crash) -> Self {
         match crash {
             Crash::Killed => self.with(self.names.clone(), |file| file.seen.clone()),
-            Crash::PowerCut => {
-                self.with(rooted(self.synced_names.clone()), |file| file.synced.clone())
-            }
+            Crash::PowerCut => self.with(rooted(self.synced_names.clone()), |file| file.synced.clone()),
             Crash::Torn { seed } => {
                 let mut dice = Dice::new(seed);
                 let names = self.some_names(&mut dice);

@@ -13,7 +13,10 @@ mod pages;
 mod world;
 
 use std::io;
-#[expect(clippy::disallowed_types, reason = "a disk is shared by the threads that use it; this one is for tests")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "a disk is shared by the threads that use it; this one is for tests"
+)]
 use std::sync::Mutex;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -59,7 +62,10 @@ pub struct FaultDisk {
 }
 
 struct Shared {
-    #[expect(clippy::disallowed_types, reason = "a disk is shared by the threads that use it; this one is for tests")]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "a disk is shared by the threads that use it; this one is for tests"
+    )]
     state: Mutex<State>,
 }
 
@@ -102,7 +108,10 @@ impl FaultDisk {
     }
 
     fn holding(world: World, seed: u64) -> Self {
-        #[expect(clippy::disallowed_types, reason = "a disk is shared by the threads that use it; this one is for tests")]
+        #[expect(
+            clippy::disallowed_types,
+            reason = "a disk is shared by the threads that use it; this one is for tests"
+        )]
         let state = Mutex::new(State {
             mapped: vec![0; world.files.len()],
             world,
@@ -219,7 +228,6 @@ impl FaultDisk {
         self.state().counts
     }
 
-    #[expect(clippy::disallowed_types, reason = "the guard of the one above")]
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
     }
@@ -446,10 +454,13 @@ impl Cuts {
     /// The operation that the next cut stands behind, in words; for messages.
     #[must_use]
     pub fn upcoming(&self) -> String {
-        self.ops.as_slice().first().map_or_else(|| "the end".to_owned(), |op| match op {
-            Op::Write { file, offset, bytes } => format!("write {} bytes at {offset} of file {file}", bytes.len()),
-            other => format!("{other:?}"),
-        })
+        match self.ops.as_slice().first() {
+            None => "the end".to_owned(),
+            Some(Op::Write { file, offset, bytes }) => {
+                format!("write {} bytes at {offset} of file {file}", bytes.len())
+            }
+            Some(op) => format!("{op:?}"),
+        }
     }
 }
 
@@ -490,7 +501,9 @@ mod tests {
         let (disk, file) = disk_with_file();
         file.map().unwrap().write(100, &[2; 5_000]);
         file.sync().unwrap();
-        for crash in [Crash::Killed, Crash::PowerCut].into_iter().chain((0..50).map(|seed| Crash::Torn { seed })) {
+        for crash in
+            [Crash::Killed, Crash::PowerCut].into_iter().chain((0..50).map(|seed| Crash::Torn { seed }))
+        {
             let after = bytes_of(&disk.crash(crash), "a/file").unwrap();
             assert_eq!(after[100..5_100], [2; 5_000], "{crash:?}");
         }
@@ -512,7 +525,10 @@ mod tests {
             let again = bytes_of(&disk.crash(Crash::Torn { seed }), "a/file").unwrap();
             assert_eq!(after, again, "the same seed gives the same crash");
             let sectors: Vec<&[u8]> = after.chunks(SECTOR_BYTES).collect();
-            assert!(sectors.iter().all(|sector| sector.iter().all(|byte| byte == &sector[0])), "a sector is whole");
+            assert!(
+                sectors.iter().all(|sector| sector.iter().all(|byte| byte == &sector[0])),
+                "a sector is whole"
+            );
             let (first, second) = after.split_at(PAGE_BYTES);
             torn += u32::from(first.iter().any(|byte| *byte != first[0]));
             pairs.insert((first[0], second[0]));
@@ -532,7 +548,8 @@ mod tests {
         file.write_at(0, &[7; 10]).unwrap();
         file.sync().unwrap();
         assert_eq!(bytes_of(&disk.crash(Crash::PowerCut), "a/new"), None);
-        let kept = (0..100).filter(|seed| bytes_of(&disk.crash(Crash::Torn { seed: *seed }), "a/new").is_some());
+        let kept =
+            (0..100).filter(|seed| bytes_of(&disk.crash(Crash::Torn { seed: *seed }), "a/new").is_some());
         assert!((10..90).contains(&kept.count()));
         disk.sync_folder("a").unwrap();
         assert_eq!(bytes_of(&disk.crash(Crash::PowerCut), "a/new"), Some(vec![7; 10]));
@@ -609,8 +626,12 @@ mod tests {
         assert_eq!(disk.recorded(), 4);
         let cuts: Vec<FaultDisk> = disk.cuts().collect();
         assert_eq!(cuts.len(), 5);
-        let first = |cut: usize, path| bytes_of(&cuts[cut].crash(Crash::PowerCut), path).map(|bytes| bytes[0]);
-        assert_eq!((first(0, "a/file"), first(1, "a/file"), first(2, "a/file")), (Some(1), Some(1), Some(b'x')));
+        let first =
+            |cut: usize, path| bytes_of(&cuts[cut].crash(Crash::PowerCut), path).map(|bytes| bytes[0]);
+        assert_eq!(
+            (first(0, "a/file"), first(1, "a/file"), first(2, "a/file")),
+            (Some(1), Some(1), Some(b'x'))
+        );
         assert_eq!((first(3, "b"), first(4, "b"), first(4, "a/file")), (None, Some(b'x'), None));
     }
 
@@ -626,7 +647,10 @@ mod tests {
         file.read_at(0, &mut byte).unwrap_err();
         disk.set_unreadable("a/file", false);
         file.read_at(0, &mut byte).unwrap();
-        assert_eq!(file.read_at(2 * PAGE_BYTES as u64, &mut byte).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            file.read_at(2 * PAGE_BYTES as u64, &mut byte).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
     }
 
     #[test]

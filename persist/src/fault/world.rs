@@ -255,7 +255,8 @@ impl World {
         let mut wanted: BTreeSet<&str> = BTreeSet::new();
         let mut keep = vec![false; self.unsynced_names.len()];
         for (index, change) in self.unsynced_names.iter().enumerate().rev() {
-            if change.folder == folder || change.names.iter().any(|(name, _)| wanted.contains(name.as_str())) {
+            if change.folder == folder || change.names.iter().any(|(name, _)| wanted.contains(name.as_str()))
+            {
                 keep[index] = true;
                 wanted.extend(change.names.iter().map(|(name, _)| name.as_str()));
             }

@@ -105,7 +105,10 @@ enum Stand {
 fn stand(mark: &Mark, truth: &TruthOfShard) -> Stand {
     let TruthOfShard { shard, last, sum } = *truth;
     if mark.up_to > last {
-        return Stand::Wrong(format!("has followed shard {shard} to record {}, and its log ends at {last}", mark.up_to));
+        return Stand::Wrong(format!(
+            "has followed shard {shard} to record {}, and its log ends at {last}",
+            mark.up_to
+        ));
     }
     match (mark.up_to == last, mark.sum == sum) {
         (true, true) => Stand::Same,
@@ -130,7 +133,10 @@ fn bring_up(index: &mut Index, truth: &dyn Truth) -> Result<Result<(u64, u64), S
     for shard in truth.shards() {
         let mark = index.mark(shard.shard)?;
         if mark.sum != shard.sum {
-            return Ok(Err(format!("does not come to the same sessions as the log of shard {}", shard.shard)));
+            return Ok(Err(format!(
+                "does not come to the same sessions as the log of shard {}",
+                shard.shard
+            )));
         }
     }
     index.flush()?;
@@ -320,7 +326,8 @@ pub(crate) mod tests {
     }
 
     fn story() -> Vec<Batch> {
-        let segment = |segment| Change::Segment(SegmentEntry { segment, bytes: 640, records: 3, first: 1, last: 3 });
+        let segment =
+            |segment| Change::Segment(SegmentEntry { segment, bytes: 640, records: 3, first: 1, last: 3 });
         vec![
             batch(0, 3, &[segment(1), begun("a", 1, 1), begun("b", 2, 2), image("a", 1, 3)]),
             batch(1, 2, &[begun("c", 3, 1), begun("d", 4, 2)]),

@@ -214,9 +214,7 @@ fn numbers(numbers: &[u64]) -> Vec<u8> {
 fn read<const COUNT: usize>(key: &[u8], value: &[u8]) -> Result<[u64; COUNT], IndexError> {
     let (numbers, rest) = fields(key, value)?.as_chunks::<8>();
     match numbers.first_chunk::<COUNT>() {
-        Some(found) if numbers.len() == COUNT && rest.is_empty() => {
-            Ok(found.map(u64::from_le_bytes))
-        }
+        Some(found) if numbers.len() == COUNT && rest.is_empty() => Ok(found.map(u64::from_le_bytes)),
         _ => Err(damaged(key, "has another length")),
     }
 }

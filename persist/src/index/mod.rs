@@ -21,7 +21,7 @@ pub use self::agree::{Agreement, Truth, TruthOfShard, agree};
 pub use self::entry::{Header, Mark, Place, SegmentEntry, SessionEntry, Sum};
 pub use self::memory::MemoryTable;
 #[cfg(feature = "sled")]
-pub use self::sled::{Opened, open_beside};
+pub use self::sled::{Notice, Opened, look, open_beside};
 pub use self::writer::Writer;
 use crate::record::{Record, SessionNo};
 
@@ -115,16 +115,12 @@ impl Change {
     #[must_use]
     pub fn of(record: &Record, at: Place) -> Option<Self> {
         match record {
-            Record::Session(image) => Some(Self::Image {
-                client_id: image.client_id.clone(),
-                session: image.session,
-                at,
-            }),
-            Record::Attached(attached) => Some(Self::Begun {
-                client_id: attached.client_id.clone(),
-                session: attached.session,
-                at,
-            }),
+            Record::Session(image) => {
+                Some(Self::Image { client_id: image.client_id.clone(), session: image.session, at })
+            }
+            Record::Attached(attached) => {
+                Some(Self::Begun { client_id: attached.client_id.clone(), session: attached.session, at })
+            }
             Record::SessionEnded { session } => Some(Self::Ended { session: *session }),
             Record::Detached { .. }
             | Record::WillGone { .. }
@@ -271,8 +267,10 @@ impl Index {
     /// The index is broken.
     pub fn mark(&self, shard: u16) -> Result<Mark, IndexError> {
         let key = entry::mark_key(shard);
-        let value = self.table.get(&key)?;
-        value.map_or(Ok(Mark::default()), |value| Mark::from_bytes(&key, &value))
+        match self.table.get(&key)? {
+            Some(value) => Mark::from_bytes(&key, &value),
+            None => Ok(Mark::default()),
+        }
     }
 
     /// Where a client's session stands.
@@ -287,10 +285,7 @@ impl Index {
     ///
     /// # Errors
     /// The index is broken; what came before the broken pair was handed over.
-    pub fn sessions(
-        &self,
-        each: &mut dyn FnMut(&str, SessionEntry) -> bool,
-    ) -> Result<(), IndexError> {
+    pub fn sessions(&self, each: &mut dyn FnMut(&str, SessionEntry) -> bool) -> Result<(), IndexError> {
         let mut broken = Ok(());
         self.table.scan(entry::SESSIONS, &mut |key, value| {
             let found = SessionEntry::from_bytes(key, value)
@@ -403,13 +398,21 @@ impl Index {
         self.table.scan(entry::NUMBERS, &mut |key, value| {
             broken = entry::client_from(key, value).and_then(|client_id| {
                 let named = self.session(&client_id)?.map(|entry| entry::number_key(entry.session));
-                if named.as_deref() == Some(key) { Ok(()) } else { Err(entry::damaged(key, "names no session")) }
+                if named.as_deref() == Some(key) {
+                    Ok(())
+                } else {
+                    Err(entry::damaged(key, "names no session"))
+                }
             });
             numbers += 1;
             broken.is_ok()
         })?;
         broken?;
-        if numbers == sessions { Ok(()) } else { Err(entry::damaged(entry::NUMBERS, "does not name all sessions")) }
+        if numbers == sessions {
+            Ok(())
+        } else {
+            Err(entry::damaged(entry::NUMBERS, "does not name all sessions"))
+        }
     }
 
     fn draft(&self) -> Draft<'_> {
@@ -450,7 +453,11 @@ pub(crate) mod tests {
         assert_eq!(index.header(), Ok(Some(header)));
 
         index.follow(&batch(0, 3, &[begun("a", 1, 1), begun("b", 2, 2), begun("a", 1, 3)])).unwrap();
-        assert_eq!(index.session("a").unwrap().unwrap().at, place(1), "the first place until there is an image");
+        assert_eq!(
+            index.session("a").unwrap().unwrap().at,
+            place(1),
+            "the first place until there is an image"
+        );
         index.follow(&batch(0, 4, &[image("a", 1, 4)])).unwrap();
         assert_eq!(index.session("a").unwrap().unwrap().at, place(4));
         assert_eq!(index.mark(0).unwrap().sum.sessions, 2);
@@ -472,10 +479,12 @@ pub(crate) mod tests {
         assert_eq!(index.segments(), Ok(vec![(1, second)]));
         index.flush().unwrap();
         let mut seen = Vec::new();
-        index.sessions(&mut |client, entry| {
-            seen.push((client.to_owned(), entry.session.0));
-            true
-        }).unwrap();
+        index
+            .sessions(&mut |client, entry| {
+                seen.push((client.to_owned(), entry.session.0));
+                true
+            })
+            .unwrap();
         assert_eq!(seen, [("a".to_owned(), 3)]);
     }
 
@@ -490,10 +499,13 @@ pub(crate) mod tests {
         let mut index = Index::new(Box::new(MemoryTable::default()));
         index.follow(&batch(0, 2, &[begun("a", 1, 1), begun("b", 2, 2)])).unwrap();
         let mut pairs = BTreeMap::new();
-        index.table.scan(b"", &mut |key, value| {
-            pairs.insert(key.to_vec(), Some(value.to_vec()));
-            true
-        }).unwrap();
+        index
+            .table
+            .scan(b"", &mut |key, value| {
+                pairs.insert(key.to_vec(), Some(value.to_vec()));
+                true
+            })
+            .unwrap();
         for (key, value) in &pairs {
             let value = value.as_ref().unwrap();
             for bit in 0..value.len() * 8 {
