@@ -106,7 +106,8 @@ fn start(sources: Sources, effective: Effective, notify: Notify, log: &Log) -> R
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;
     let events = ClientEvents::new(&settings.sys_topics.sys_event_messages);
-    let runtime = runtime::start(edge, setups(settings, &topology, &events)).map_err(BootError::of_start)?;
+    let runtime = runtime::start(edge, setups(settings, &topology, &events), Vec::new())
+        .map_err(BootError::of_start)?;
     let page = start_page(settings, &topology, &runtime);
     let shards = runtime.shards().to_vec();
     let ports = runtime.listening().iter().map(|(_, address)| address.port()).collect();

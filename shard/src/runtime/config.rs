@@ -26,6 +26,8 @@ pub struct EdgeConfig {
     pub close_flush_ms_max: u64,
     /// How long a shard may take to end after [`crate::Control::Stop`], milliseconds.
     pub stop_ms_max: u64,
+    /// How long appended records may wait for a sync, milliseconds. 0: one sync per tick, as fast as the disk goes.
+    pub sync_every_ms: u64,
 }
 
 impl EdgeConfig {
@@ -48,6 +50,7 @@ impl Default for EdgeConfig {
             quiet_ms: 2_000,
             close_flush_ms_max: 2_000,
             stop_ms_max: 10_000,
+            sync_every_ms: 0,
         }
     }
 }

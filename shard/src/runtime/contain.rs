@@ -1,8 +1,11 @@
 //! Containment: a panic of the core ends one event, and the connection that caused it, and nothing else.
+//!
+//! What the core asked for in that event is forgotten, but for records: what they say has happened in its tables, and the log
+//! takes no gap in their numbers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::action::Actions;
+use crate::action::{Action, Actions};
 use crate::core::ShardCore;
 use crate::event::Event;
 use crate::ids::ConnId;
@@ -14,6 +17,8 @@ pub trait Core {
     fn handle(&mut self, event: Event<'_>, now: Now, actions: &mut Actions);
     /// When [`Event::Timer`] is due next.
     fn next_deadline(&self) -> Option<Mono>;
+    /// Once, before the first event and when others can be spoken to.
+    fn begin(&mut self, _now: Now, _actions: &mut Actions) {}
 }
 
 impl Core for ShardCore {
@@ -23,6 +28,10 @@ impl Core for ShardCore {
 
     fn next_deadline(&self) -> Option<Mono> {
         Self::next_deadline(self)
+    }
+
+    fn begin(&mut self, now: Now, actions: &mut Actions) {
+        self.finish_restore(now, actions);
     }
 }
 
@@ -61,6 +70,11 @@ impl<C: Core> Contained<C> {
         Handled::Panicked
     }
 
+    /// Before the first event.
+    pub(super) fn begin(&mut self, now: Now, actions: &mut Actions) {
+        self.core.begin(now, actions);
+    }
+
     /// When the core wants [`Event::Timer`].
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         self.core.next_deadline()
@@ -75,7 +89,8 @@ impl<C: Core> Contained<C> {
             return Handled::Whole;
         }
         actions.arena.truncate(bytes);
-        actions.list.truncate(count);
+        let asked = actions.list.split_off(count);
+        actions.list.extend(asked.into_iter().filter(|action| matches!(action, Action::Append { .. })));
         Handled::Panicked
     }
 }
@@ -101,6 +116,8 @@ fn connection_of(event: &Event<'_>) -> Option<ConnId> {
 
 #[cfg(test)]
 mod tests {
+    use dunlin_persist::{Record, SessionNo};
+
     use super::*;
 
     /// Panics on bytes that begin with `!`, after it has asked for something.
@@ -116,6 +133,8 @@ mod tests {
             } else if let Event::Bytes { conn, bytes } = event {
                 let start = actions.mark();
                 actions.arena.extend_from_slice(bytes);
+                let record = Box::new(Record::SessionEnded { session: SessionNo(1) });
+                actions.list.push(Action::Append { seq: 1, record });
                 actions.send_from(conn, start);
                 assert!(!bytes.starts_with(b"!"), "a planted panic");
             }
@@ -136,7 +155,10 @@ mod tests {
         let panicked = core.handle(Event::Bytes { conn: bad, bytes: b"!x" }, now, &mut actions);
         assert_eq!(panicked, Handled::Panicked);
         assert_eq!(actions.arena, b"ok");
-        assert_eq!(actions.list.len(), 1);
+        let kept = [true, false, true];
+        let appends: Vec<_> =
+            actions.list.iter().map(|action| matches!(action, Action::Append { .. })).collect();
+        assert_eq!(appends, kept, "records stay, also those of the event that panicked");
         assert_eq!(core.core.closed, [bad]);
     }
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
+use dunlin_persist::Store;
 
 use super::capacity_per_shard;
 use super::config::EdgeConfig;
 use super::connection::{Connections, FlushDeadline, Life, Reader};
+use super::disk::{Disk, LogNotice};
 use super::handoff::Arrivals;
 use super::inbox::{Doorbell, Letter, ShardAnswer};
 use super::listener::Listeners;
@@ -54,6 +56,8 @@ pub(super) struct Edge {
     pub(super) flushing: VecDeque<FlushDeadline>,
     /// Connections in [`Life::Closing`].
     pub(super) closing_count: u64,
+    /// `None`: nothing outlives the process.
+    pub(super) disk: Option<Box<Disk>>,
     pub(super) metrics: EdgeMetrics,
     pub(super) now: Mono,
     /// The current period of silence, modulo 256.
@@ -70,10 +74,11 @@ pub(super) struct Parts {
     pub(super) config: Arc<EdgeConfig>,
     /// Entries of a ring's file table: what the kernel allows.
     pub(super) table_entries: u32,
-    pub(super) listeners: Listeners,
     pub(super) lanes: Lanes,
     pub(super) letters: Receiver<Letter>,
     pub(super) answers: Sender<ShardAnswer>,
+    pub(super) store: Option<Store>,
+    pub(super) notices: Sender<LogNotice>,
     pub(super) doorbell: Arc<Doorbell>,
     /// Connections of the whole process.
     pub(super) open_count: Arc<AtomicU32>,
@@ -84,13 +89,17 @@ impl Edge {
     ///
     /// # Errors
     /// When the ring cannot be made.
-    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+    pub(super) fn new(parts: Parts, listeners: Listeners) -> io::Result<Self> {
         let capacity = capacity_per_shard(&parts.config);
         let table_entries = parts.table_entries.min(capacity.saturating_add(TABLE_SLACK));
         let rings_max = rings_for(capacity, table_entries) as usize;
         let mut shape = RingShape::new(&parts.config.rings, table_entries);
         shape.buffer_count =
             shared_buffer_count(shape.buffer_count, shards_beside(&parts.config.cores, parts.shard));
+        let disk = parts.store.map(|store| {
+            let doorbell = Arc::clone(&parts.doorbell);
+            Box::new(Disk::new(store, parts.shard, parts.config.sync_every_ms, doorbell, parts.notices))
+        });
         let mut edge = Self {
             shard: parts.shard,
             shape,
@@ -101,7 +110,8 @@ impl Edge {
             outputs: Outputs::default(),
             outputs_spare: Outputs::default(),
             ready: Vec::new(),
-            listeners: parts.listeners,
+            listeners,
+            disk,
             lanes: parts.lanes,
             arrivals: Arrivals::default(),
             letters: parts.letters,
@@ -182,8 +192,17 @@ impl Edge {
                     self.metrics.mesh_out += 1;
                     self.lanes.say(to, Freight::Message(message));
                 }
-                // Only a core whose durability is not `Memory` asks for these.
-                Action::Append { .. } | Action::Fetch { .. } => {}
+                // A core that records nothing asks for neither.
+                Action::Append { seq, record } => {
+                    if let Some(disk) = &mut self.disk {
+                        disk.append(seq, &record, self.now);
+                    }
+                }
+                Action::Fetch { session, messages } => {
+                    if let Some(disk) = &mut self.disk {
+                        disk.fetch(session, &messages);
+                    }
+                }
                 Action::Answer { token, answer } => {
                     let answer = ShardAnswer { shard: self.shard, token, answer };
                     self.metrics.answers_dropped += u64::from(self.answers.try_send(answer).is_err());
@@ -312,6 +331,7 @@ impl Edge {
     /// The counters, with those that others keep.
     pub(super) fn counters(&self) -> EdgeMetrics {
         let mut metrics = self.metrics.clone();
+        metrics.log = self.disk.as_ref().map(|disk| disk.metrics());
         metrics.enters = self.rings.iter().map(Ring::enters).sum();
         metrics.completions_overflowed = self.rings.iter().map(Ring::overflows).sum();
         metrics

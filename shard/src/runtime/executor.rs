@@ -3,13 +3,15 @@
 //! One loop per shard, inside one task of the shard's glommio executor. While there is work it goes round without sleeping and
 //! yields when the executor asks; when there is none it spins for a moment if that has lately paid, and sleeps.
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::clock::Clock;
 use super::connection::{Life, Reader};
 use super::contain::{Contained, Core, Handled};
+use super::disk::{CLEANING_RECORDS_PER_TICK, event_of};
 use super::edge::{Edge, Parts};
 use super::inbox::Letter;
+use super::listener::Listeners;
 use super::mesh::Freight;
 use super::metrics::EdgeMetrics;
 use super::park::Parker;
@@ -25,32 +27,47 @@ use crate::ids::{ConnId, ListenerId, ShardId};
 use crate::limits::TICK_ARENA_BYTES;
 use crate::time::{Mono, NS_PER_MS, Now};
 
-/// Runs a shard on this thread until it is told to stop. `first_word` says whether it could start.
+/// How a shard and the thread that starts it agree on when to begin.
+pub(super) struct Start {
+    /// Two words: the core is made; connections are accepted. Or why not.
+    pub(super) words: Sender<Result<(), String>>,
+    /// Comes after the first word. Gone: another shard could not start.
+    pub(super) listeners: Receiver<Listeners>,
+}
+
+/// Runs a shard on this thread until it is told to stop. Listens only after the core was made, which may read back what an
+/// earlier process stored.
 ///
 /// # Errors
-/// When a ring cannot be made or fails.
+/// When a ring cannot be made or fails, and when the log does not take the last records.
 pub(super) async fn run<C: Core>(
     parts: Parts,
     maker: impl FnOnce() -> C,
-    first_word: Sender<Result<(), String>>,
+    start: Start,
 ) -> Result<EdgeMetrics, String> {
+    let Start { words, listeners } = start;
     let mut clock = Clock::new();
-    let started = Edge::new(parts).and_then(|edge| {
+    let core = Contained::new(maker());
+    let _told = words.send(Ok(()));
+    let Ok(listeners) = listeners.recv() else {
+        return Ok(EdgeMetrics::default());
+    };
+    let started = Edge::new(parts, listeners).and_then(|edge| {
         let parker = Parker::new(&edge)?;
         Ok((edge, parker))
     });
     let (edge, parker) = match started {
         Ok(started) => started,
         Err(error) => {
-            let _told = first_word.send(Err(error.to_string()));
+            let _told = words.send(Err(error.to_string()));
             return Err(error.to_string());
         }
     };
-    let _told = first_word.send(Ok(()));
+    let _told = words.send(Ok(()));
     let now = clock.now();
     let shard = Shard {
         edge,
-        core: Contained::new(maker()),
+        core,
         actions: Actions::default(),
         clock,
         now,
@@ -81,6 +98,8 @@ struct Shard<C> {
 
 impl<C: Core> Shard<C> {
     async fn live(mut self: Box<Self>, mut parker: Parker) -> Result<EdgeMetrics, String> {
+        self.core.begin(self.now, &mut self.actions);
+        self.edge.absorb(&mut self.actions);
         loop {
             self.tick();
             if let Some(failure) = self.edge.rings.iter().find_map(ring::Ring::failure) {
@@ -89,7 +108,8 @@ impl<C: Core> Shard<C> {
             if self.is_over() {
                 // The last closes go to the kernel before the rings do.
                 self.edge.gather();
-                return Ok(self.edge.counters());
+                let counters = self.edge.counters();
+                return self.edge.disk.take().map_or(Ok(()), |disk| disk.close()).map(|()| counters);
             }
             if self.has_work() {
                 glommio::yield_if_needed().await;
@@ -113,12 +133,50 @@ impl<C: Core> Shard<C> {
         self.batch.clear();
         self.take_lanes();
         self.take_letters();
+        self.take_news();
         self.look_at_deadlines();
+        self.clean();
+        // Before the sends, so that the disk and the network work at the same time.
+        self.commit();
         flush(&mut self.edge, &mut self.core, &mut self.actions, self.now);
         self.edge.settle_accepts();
         let lanes = self.edge.lanes.flush();
         self.edge.metrics.wakes_out += lanes.wakes;
         self.edge.metrics.lanes_full += lanes.full;
+        // What the core recorded when it heard what the sockets took.
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        let now = self.now.mono;
+        if let Some(disk) = &mut self.edge.disk {
+            disk.commit(now);
+        }
+    }
+
+    /// What the disk has done.
+    fn take_news(&mut self) {
+        let Some(disk) = &mut self.edge.disk else { return };
+        let mut told = disk.take_news(self.now.mono);
+        for news in told.drain(..) {
+            let event = event_of(news);
+            let _handled = tell(&mut self.edge, &mut self.core, &mut self.actions, self.now, event);
+            self.flush_if_large();
+        }
+        if let Some(disk) = &mut self.edge.disk {
+            disk.put_back(told);
+        }
+    }
+
+    /// Frees the oldest part of the log in small steps.
+    fn clean(&mut self) {
+        for _ in 0..CLEANING_RECORDS_PER_TICK {
+            let Some(record) = self.edge.disk.as_mut().and_then(|disk| disk.next_reclaimable()) else {
+                return;
+            };
+            let event = Event::Reclaim(Box::new(record));
+            let _handled = tell(&mut self.edge, &mut self.core, &mut self.actions, self.now, event);
+        }
     }
 
     fn complete(&mut self, completion: &Completion) {
@@ -252,7 +310,9 @@ impl<C: Core> Shard<C> {
 
     /// Whether the next tick has something to do that nobody would wake the shard for.
     fn has_work(&self) -> bool {
-        !self.edge.ready.is_empty() || !self.edge.outputs.is_empty()
+        !self.edge.ready.is_empty()
+            || !self.edge.outputs.is_empty()
+            || self.edge.disk.as_ref().is_some_and(|disk| disk.is_cleaning())
     }
 
     /// Looks for work for a moment, if that has lately been enough; whether it found some.
@@ -307,6 +367,7 @@ impl<C: Core> Shard<C> {
             self.edge.arrivals.deadline(),
             self.edge.flush_due(),
             self.stop_by,
+            self.edge.disk.as_ref().and_then(|disk| disk.sync_due()),
             lanes,
         ];
         all.into_iter().flatten().min()

@@ -1,5 +1,7 @@
 //! Counters of the edge: plain numbers of one shard, read by whoever asks through its inbox.
 
+use dunlin_persist::StoreMetrics;
+
 /// Counters since the start of one shard, and two sizes. One per shard, on its core.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeMetrics {
@@ -81,4 +83,6 @@ pub struct EdgeMetrics {
     pub answers_dropped: u64,
     /// Connections closed because their last bytes did not leave in time.
     pub flushes_expired: u64,
+    /// The shard's log, if it has one.
+    pub log: Option<StoreMetrics>,
 }

@@ -1,17 +1,19 @@
 //! The edge: the only folder with IO. One pinned executor per shard hosts the shard's own rings.
 //!
-//! [`start`] binds the listeners, makes the lanes between the shards and starts a thread per shard. A shard's thread runs
+//! [`start`] makes the lanes between the shards, starts a thread per shard, and binds the listeners when every core has what its
+//! log brought back. A shard's thread runs
 //! ticks (`executor.rs`): take what the rings, the lanes, the inbox and the clock have, tell the core, and let everything that
 //! the core wants leave at once. Nothing here decides anything about MQTT.
 //!
-//! Reading order: `executor.rs`, `edge.rs`, `tcp.rs`, `sending.rs`, `listener.rs`, `handoff.rs`, `mesh.rs`, `inbox.rs`; and
-//! `ring.rs` for what the kernel is asked.
+//! Reading order: `executor.rs`, `edge.rs`, `tcp.rs`, `sending.rs`, `listener.rs`, `handoff.rs`, `mesh.rs`, `inbox.rs`, `disk.rs`;
+//! and `ring.rs` for what the kernel is asked.
 
 mod buffers;
 mod clock;
 mod config;
 mod connection;
 mod contain;
+mod disk;
 mod edge;
 mod executor;
 mod handoff;
@@ -34,17 +36,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use dunlin_persist::{Recovered, Store};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 pub use config::{EdgeConfig, Listener, Park, RingConfig};
 pub use contain::Core;
+pub use disk::{LogNotice, ShardLog};
 pub use inbox::{INBOX_LETTERS, InboxError, ShardAnswer, ShardHandle};
 pub use metrics::EdgeMetrics;
 
+use crate::config::Durability;
 use crate::control::Control;
 use crate::core::{Setup, ShardCore};
 use crate::ids::{ListenerId, ShardId};
+use clock::Clock;
 use edge::Parts;
+use executor::Start;
 use listener::{Listeners, Listening};
 
 /// A running set of shards. Dropping it leaves them running: call [`Runtime::stop`] and [`Runtime::join`].
@@ -54,6 +61,7 @@ pub struct Runtime {
     listening: Vec<(ListenerId, SocketAddr)>,
     answers: Receiver<ShardAnswer>,
     ended: Receiver<ShardId>,
+    notices: Receiver<LogNotice>,
     threads: Vec<ShardThread>,
 }
 
@@ -84,6 +92,12 @@ impl Runtime {
     #[must_use]
     pub fn ended(&self) -> &Receiver<ShardId> {
         &self.ended
+    }
+
+    /// Tells when a log becomes full, has room again, or fails. 256 notices may wait; more are dropped.
+    #[must_use]
+    pub fn notices(&self) -> &Receiver<LogNotice> {
+        &self.notices
     }
 
     /// Asks all shards to stop: no new connections, DISCONNECT, wills, and an end within
@@ -161,17 +175,23 @@ pub enum RunError {
     },
 }
 
-/// Starts the edge: binds all listeners, then one thread per shard with a core made of its set-up. Returns when every shard
-/// accepts connections.
+/// Starts the edge: one thread per shard with a core made of its set-up and of what its log brought back, then all listeners.
+/// Returns when every shard accepts connections. `logs` has one entry per shard, or none: nothing outlives the process then.
 ///
 /// # Errors
-/// When an address cannot be bound or a shard cannot start; nothing runs then.
-pub fn start(config: EdgeConfig, setups: Vec<Setup>) -> Result<Runtime, StartError> {
-    let makers = setups.into_iter().map(|setup| move || ShardCore::new(setup)).collect();
-    start_with(config, makers)
+/// When a shard cannot start or an address cannot be bound; nothing runs then.
+pub fn start(config: EdgeConfig, setups: Vec<Setup>, logs: Vec<ShardLog>) -> Result<Runtime, StartError> {
+    let mut logs = logs.into_iter();
+    let (mut makers, mut stores) = (Vec::new(), Vec::new());
+    for setup in setups {
+        let (store, recovered) = logs.next().map(|log| (log.store, log.recovered)).unzip();
+        stores.push(store);
+        makers.push(move || restored(setup, recovered));
+    }
+    start_shards(config, makers, stores)
 }
 
-/// [`start`] for any core: each is made on the thread of its shard.
+/// [`start`] for any core without a log: each is made on the thread of its shard.
 ///
 /// # Errors
 /// As [`start`].
@@ -180,15 +200,48 @@ where
     C: Core + 'static,
     F: FnOnce() -> C + Send + 'static,
 {
+    let stores = makers.iter().map(|_| None).collect();
+    start_shards(config, makers, stores)
+}
+
+/// A core with what was stored of its sessions and retained messages.
+fn restored(setup: Setup, recovered: Option<Recovered>) -> ShardCore {
+    let is_durable = setup.config.durability != Durability::Memory;
+    assert_eq!(is_durable, recovered.is_some(), "a core has a log exactly if it records something");
+    let mut core = ShardCore::new(setup);
+    if let Some(Recovered { sessions, retained, next_session, next_message }) = recovered {
+        core.restore_ids(next_session, next_message);
+        let now = Clock::new().now();
+        for session in sessions {
+            core.restore_session(session, now);
+        }
+        for message in &retained {
+            core.restore_retained(message);
+        }
+    }
+    core
+}
+
+fn start_shards<C, F>(
+    config: EdgeConfig,
+    makers: Vec<F>,
+    stores: Vec<Option<Store>>,
+) -> Result<Runtime, StartError>
+where
+    C: Core + 'static,
+    F: FnOnce() -> C + Send + 'static,
+{
     let shards = config.shard_count();
     if makers.len() != shards || shards == 0 || u16::try_from(shards).is_err() {
         return Err(StartError::Count { setups: makers.len(), shards });
+    }
+    for Listener { address, .. } in &config.listeners {
+        sys::check_free(*address).map_err(|source| StartError::Listen { address: *address, source })?;
     }
     // Before the shards' heaps are made. A kernel that knows no huge pages has none to refuse.
     let _refused = sys::refuse_huge_pages();
     let (nofile, _) = sys::raise_nofile();
     let table_entries = u32::try_from(nofile).unwrap_or(u32::MAX).min(config.rings.table_entries_max);
-    let (listening, sockets) = listen(&config)?;
     let mut handles = Vec::new();
     let mut inboxes = Vec::new();
     for shard in (0..).map(ShardId).take(shards) {
@@ -201,49 +254,84 @@ where
     let lanes = mesh::lanes(&doorbells);
     let config = Arc::new(config);
     let (answer, answers) = bounded(ANSWERS_MAX);
+    let (notice, notices) = bounded(disk::NOTICES_MAX);
     let (end, ended) = bounded(shards);
     let open_count = Arc::new(AtomicU32::new(0));
-    let mut runtime = Runtime { handles, listening, answers, ended, threads: Vec::new() };
+    let mut runtime =
+        Runtime { handles, listening: Vec::new(), answers, ended, notices, threads: Vec::new() };
     let mut starting = Vec::new();
-    let ends = inboxes.into_iter().zip(lanes).zip(sockets);
-    for ((((inbox, lanes), listeners), maker), shard) in ends.zip(makers).zip((0..).map(ShardId)) {
+    for (((inbox, lanes), (maker, store)), shard) in
+        inboxes.into_iter().zip(lanes).zip(makers.into_iter().zip(stores)).zip((0..).map(ShardId))
+    {
         let parts = Parts {
             shard,
             config: Arc::clone(&config),
             table_entries,
-            listeners: Listeners::new(listeners),
             lanes,
             letters: inbox.letters,
             answers: answer.clone(),
+            store,
+            notices: notice.clone(),
             doorbell: inbox.doorbell,
             open_count: Arc::clone(&open_count),
         };
         starting.push((shard, spawn(parts, maker, end.clone(), &mut runtime.threads)));
     }
-    for (shard, started) in starting {
-        let refused = match started {
-            Ok(ready) => ready.recv().unwrap_or_else(|_| Err("its thread ended".to_owned())).err(),
-            Err(reason) => Some(reason),
-        };
-        if let Some(reason) = refused {
+    // From here on only the shards hold them, so that their end can be seen.
+    drop((answer, notice, end));
+    match open_doors(&config, starting) {
+        Ok(listening) => {
+            runtime.listening = listening;
+            Ok(runtime)
+        }
+        Err(error) => {
             runtime.stop();
-            // The others end by themselves; what they would say matters less than why this one did not start.
+            // The others end by themselves; what they would say matters less than why one did not start.
             let _ended = runtime.join();
-            return Err(StartError::Shard { shard, reason });
+            Err(error)
         }
     }
-    Ok(runtime)
 }
 
-type Ready = Receiver<Result<(), String>>;
+/// Waits until all cores are made, gives the shards their listeners, and waits until they accept.
+fn open_doors(config: &EdgeConfig, starting: Vec<(ShardId, Spawned)>) -> Result<Listened, StartError> {
+    let mut doors = Vec::new();
+    for (shard, spawned) in starting {
+        let door = spawned.map_err(|reason| StartError::Shard { shard, reason })?;
+        doors.push((shard, door));
+    }
+    for (shard, door) in &doors {
+        door.next_word(*shard)?;
+    }
+    let (listening, sockets) = listen(config)?;
+    for ((_, door), sockets) in doors.iter().zip(sockets) {
+        // A shard that has ended says so next.
+        let _told = door.listeners.send(Listeners::new(sockets));
+    }
+    for (shard, door) in &doors {
+        door.next_word(*shard)?;
+    }
+    Ok(listening)
+}
 
-/// Starts the thread of one shard; its first word comes through the receiver.
-fn spawn<C, F>(
-    parts: Parts,
-    maker: F,
-    end: Sender<ShardId>,
-    threads: &mut Vec<ShardThread>,
-) -> Result<Ready, String>
+/// The way to a shard that starts.
+struct Door {
+    words: Receiver<Result<(), String>>,
+    listeners: Sender<Listeners>,
+}
+
+impl Door {
+    fn next_word(&self, shard: ShardId) -> Result<(), StartError> {
+        let word = self.words.recv().unwrap_or_else(|_| Err("its thread ended".to_owned()));
+        word.map_err(|reason| StartError::Shard { shard, reason })
+    }
+}
+
+type Listened = Vec<(ListenerId, SocketAddr)>;
+type Spawned = Result<Door, String>;
+
+/// Starts the thread of one shard.
+fn spawn<C, F>(parts: Parts, maker: F, end: Sender<ShardId>, threads: &mut Vec<ShardThread>) -> Spawned
 where
     C: Core + 'static,
     F: FnOnce() -> C + Send + 'static,
@@ -251,29 +339,30 @@ where
     let shard = parts.shard;
     let core = parts.config.cores.get(usize::from(shard.0)).copied().flatten();
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    let (first_word, ready) = bounded(1);
+    let (words, heard) = bounded(2);
+    let (listeners, given) = bounded(1);
+    let start = Start { words, listeners: given };
     let thread = LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", shard.0))
         .io_memory(EXECUTOR_IO_BYTES)
         .spawn(move || async move {
-            let outcome = executor::run(parts, maker, first_word).await;
+            let outcome = executor::run(parts, maker, start).await;
             let _told = end.try_send(shard);
             outcome
         })
         .map_err(|error| error.to_string())?;
     threads.push(thread);
-    Ok(ready)
+    Ok(Door { words: heard, listeners })
 }
 
 type Sockets = Vec<Vec<Listening>>;
 
 /// Binds every address once per shard. All shards share a port.
-fn listen(config: &EdgeConfig) -> Result<(Vec<(ListenerId, SocketAddr)>, Sockets), StartError> {
+fn listen(config: &EdgeConfig) -> Result<(Listened, Sockets), StartError> {
     let mut per_shard: Sockets = (0..config.shard_count()).map(|_| Vec::new()).collect();
     let mut listening = Vec::new();
     for listener in &config.listeners {
         let mut address = listener.address;
-        sys::check_free(address).map_err(|source| StartError::Listen { address, source })?;
         for sockets in &mut per_shard {
             let failed = |source| StartError::Listen { address, source };
             let socket = sys::listen(address, listener.backlog).map_err(failed)?;

@@ -103,6 +103,7 @@ impl Edge {
         self.letters.is_empty()
             && !self.doorbell.has_lanes(words)
             && !self.rings.iter_mut().any(super::ring::Ring::has_entries)
+            && !self.disk.as_mut().is_some_and(|disk| disk.has_news())
     }
 
     /// Whether a ring hints at something.

@@ -11,6 +11,9 @@ use std::process::Command;
 #[derive(Debug, Default)]
 pub struct Start {
     shards: Option<u32>,
+    port: u16,
+    data_dir: Option<PathBuf>,
+    under: Vec<OsString>,
     config: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
@@ -30,7 +33,7 @@ struct Process {
 }
 
 impl Start {
-    /// With the defaults: one shard, memory only, a free port of the loopback address.
+    /// With the defaults: one shard, a free port of the loopback address, a data directory of its own.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -40,6 +43,27 @@ impl Start {
     #[must_use]
     pub const fn shards(mut self, count: u32) -> Self {
         self.shards = Some(count);
+        self
+    }
+
+    /// On this port, such as that of a broker that has ended.
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// With this data directory, which outlives the broker.
+    #[must_use]
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// As the arguments of another program, which becomes the broker: `unshare`, `setpriv`, `sh -c`.
+    #[must_use]
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(OsString::from).collect();
         self
     }
 
@@ -67,22 +91,48 @@ impl Start {
     /// Starts it and waits until it listens.
     #[must_use]
     pub fn start(self) -> Broker {
+        let (mut program, folder) = self.spawn();
+        let line = program.line("line that says where it listens", |line| listening_at(line).is_some());
+        let address = listening_at(&line).expect("the line was accepted for its address");
+        program.line("line that says that it is ready", |line| line == "ready");
+        Broker { address, process: Some(Process { program, folder }) }
+    }
+
+    /// Starts it where it cannot start, and waits for its end.
+    #[must_use]
+    pub fn fail(self) -> Ended {
+        let (program, _folder) = self.spawn();
+        let ended = program.end();
+        assert!(!ended.status.success(), "it started and ended well\n{}{}", ended.out, ended.err);
+        ended
+    }
+
+    fn spawn(self) -> (Program, Folder) {
         assert!(external().is_none(), "this test needs a broker of its own; unset DUNLIN_E2E_BROKER");
         let folder = Folder::new();
         let mut command = dunlin();
+        if let Some((wrapper, arguments)) = self.under.split_first() {
+            let mut wrapped = Command::new(wrapper);
+            wrapped.args(arguments).arg(command.get_program());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => wrapped.env(name, value),
+                    None => wrapped.env_remove(name),
+                };
+            }
+            command = wrapped;
+        }
+        let own = folder.path().join("data");
         command
-            .args(["--listen", "mqtt://127.0.0.1:0", "--data-dir"])
-            .arg(folder.path().join("data"))
+            .args(["--listen", &format!("mqtt://127.0.0.1:{}", self.port), "--data-dir"])
+            .arg(self.data_dir.as_ref().unwrap_or(&own))
             .args(["--shards", &self.shards.unwrap_or(1).to_string()]);
         if let Some(text) = &self.config {
             command.arg("--config").arg(folder.write("dunlin.toml", text));
         }
         command.args(&self.arguments).envs(self.environment);
-        let mut program = Program::start(command.current_dir(folder.path()));
-        let line = program.line("line that says where it listens", |line| listening_at(line).is_some());
-        let address = listening_at(&line).expect("the line was accepted for its address");
-        program.line("line that says that it is ready", |line| line == "ready");
-        Broker { address, process: Some(Process { program, folder }) }
+        let program = Program::start(command.current_dir(folder.path()));
+        (program, folder)
     }
 }
 
@@ -128,6 +178,18 @@ impl Broker {
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         self.process.as_ref().expect("a broker of the test's own").program.signal(name);
+    }
+
+    /// Kills it, as a crash would, and waits until it is gone.
+    pub fn kill(self) {
+        self.signal("KILL");
+        let _killed = self.end();
+    }
+
+    /// Stops it gracefully and returns what it said.
+    pub fn stop(self) -> Ended {
+        self.signal("TERM");
+        self.end().ok()
     }
 
     /// Waits for its end.
