@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin_wire::{QoS, Version};
 
+use crate::crash::CrashArgs;
 use crate::hosts::port::PortChoice;
 use crate::hosts::proxy::{ProxyHeader, ProxyVersion};
 use crate::hosts::route::RoutePlan;
@@ -214,6 +215,12 @@ pub(crate) enum Command {
     /// is accounted for. Needs some 120 bytes of the generator's memory and 7 KB of the kernel's per connection (both
     /// ends). Prints its report, as JSON, before the connections are closed: with millions of them that takes minutes.
     Hold(HoldArgs),
+    /// Start a broker, kill it (SIGKILL) under load again and again, and account for every acknowledged message.
+    ///
+    /// Works with every broker of MQTT 3.1.1 and 5.0: it is told the command that starts it. Clients of both versions
+    /// publish at QoS 1 and 2 to durable subscribers that stay, leave, return, are taken over, unsubscribe and begin anew; after
+    /// each restart they resume with packet ids of their own and DUP, as the standard asks. Ends only the process that it started.
+    Crash(CrashArgs),
     /// Make reports of runs that are over: a table, a page with plots, CSV, Markdown; several runs side by side.
     Report(ReportArgs),
     /// Join the parts of a run, from several generators or hosts, without losing a sample.

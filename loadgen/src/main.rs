@@ -3,13 +3,14 @@
 //! Reading order: `cli.rs` (what can be asked for), `scenario/` (what the connections do), `topology.rs` (who
 //! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
 //! `engine.rs` (connections over rings), `transport.rs` (what carries them), `hosts/` (where they come from and go
-//! to), `observe/` (what the kernel knows), `report.rs` (what is printed).
+//! to), `observe/` (what the kernel knows), `report.rs` (what is printed). `crash/` is a program of its own: it kills brokers.
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod client;
 mod clock;
+mod crash;
 mod dice;
 mod engine;
 mod failures;
@@ -45,6 +46,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
 use clock::{Clock, Nanos, SECOND_NS};
+use crash::CrashArgs;
 use hosts::preflight::{Preflight, Wish};
 use lab::{LabError, LabPlan, Token};
 use observe::Observer;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => return run_plan(&arguments, &cli.settings),
         Command::Observe => return watch(&cli.settings),
         Command::Hold(arguments) => return hold(&arguments, &cli.settings),
+        Command::Crash(arguments) => return crash(&arguments, &cli.settings),
         Command::Agent { listen } => return agent(listen, &cli.settings),
         Command::Preflight { connections } => return weigh(connections, &cli.settings),
         Command::Scenarios { name } => return print(plan::scenarios_command(name.as_deref())),
@@ -147,6 +150,22 @@ fn hold(arguments: &HoldArgs, common: &RunArgs) -> ExitCode {
             drop(writeln!(std::io::stderr(), "dunlin-loadgen: {error}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Kills a broker again and again.
+fn crash(arguments: &CrashArgs, common: &RunArgs) -> ExitCode {
+    let settings = match settings(common) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error),
+    };
+    match crash::run(arguments, &settings) {
+        Ok(findings) => {
+            let text = if common.json { as_json(&findings) } else { findings.table() };
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if findings.clean && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => refuse(&error),
     }
 }
 

@@ -84,6 +84,7 @@ pub(crate) const fn is_divisible(command: &Command) -> bool {
         | Command::Agent { .. }
         | Command::Preflight { .. }
         | Command::Report(_)
+        | Command::Crash(_)
         | Command::Merge(_) => false,
     }
 }
