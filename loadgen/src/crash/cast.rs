@@ -24,7 +24,7 @@ pub(crate) enum Habit {
     Wanderer,
     /// Subscribes and unsubscribes.
     Fickle,
-    /// Ends its session and begins a new one.
+    /// Leaves for several cycles, and ends its session with a clean start when it returns.
     Renewer,
     /// Reads the retained messages with a session of its own, which ends with its connection.
     Reader,

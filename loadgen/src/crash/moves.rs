@@ -42,7 +42,7 @@ impl Stage {
             Habit::Steady | Habit::Reader => None,
             Habit::Mover => [Some(Act::TakeOver), Some(Act::Drop), None][chance as usize % 3],
             Habit::Wanderer => [Some(Act::Leave), Some(Act::Vanish), None][chance as usize % 3],
-            Habit::Renewer => (chance == 0).then_some(Act::Renew),
+            Habit::Renewer => (chance < 3).then_some(Act::Renew),
             Habit::Fickle => {
                 let filters = u32::try_from(self.parties[number].filters.len()).unwrap_or(u32::MAX);
                 let filter = self.dice.below(filters.max(1));
@@ -51,11 +51,22 @@ impl Stage {
         }
     }
 
-    /// Everybody is there and stays, and wants all subscriptions: for an audit.
-    pub(crate) fn assemble(&mut self) {
+    /// The broker is going to be killed at `moment`: some clients hear nothing any more shortly before, so that
+    /// acknowledgements which the broker has given do not reach them.
+    pub(crate) fn plan_deafness(&mut self, moment: Nanos) {
+        for one in &mut self.parties {
+            let chance = self.dice.below(DEAF_ONE_IN);
+            let before_ns = u64::from(self.dice.below(DEAF_MICROSECONDS)) * 1_000;
+            let is_hit = chance == 0 && one.role.habit != Habit::Reader;
+            one.deaf_from = is_hit.then(|| Nanos(moment.0.saturating_sub(before_ns)));
+        }
+    }
+
+    /// Everybody comes and stays, for an audit; those who move are taken over once more, which the audit looks at.
+    pub(crate) fn assemble(&mut self, now: Nanos) {
         for one in &mut self.parties {
             one.online = true;
-            one.act = None;
+            one.act = (one.role.habit == Habit::Mover).then_some((now, Act::TakeOver));
         }
     }
 
@@ -104,12 +115,9 @@ impl Stage {
             Act::TakeOver => self.open(party, now, outbox),
             Act::Drop => self.hang_up(party, outbox),
             Act::Toggle(filter) => one.filters[filter].wanted = !one.filters[filter].wanted,
-            Act::Renew => {
-                one.renews = true;
-                self.hang_up(party, outbox);
-            }
-            Act::Leave | Act::Vanish => {
+            Act::Leave | Act::Vanish | Act::Renew => {
                 one.online = false;
+                one.renews = act == Act::Renew;
                 if act == Act::Leave {
                     one.client.disconnect(outbox.buffer(Self::conn(party, one.front)));
                 }
@@ -178,9 +186,11 @@ impl Stage {
 
     /// Whether nothing is under way anywhere.
     pub(crate) fn is_settled(&self) -> bool {
-        (0..self.parties.len())
-            .all(|party| self.parties[party].is_quiet() && self.books.pending(PartyId(party)) == 0)
-            && self.is_read()
+        (0..self.parties.len()).all(|party| {
+            self.parties[party].is_quiet()
+                && self.parties[party].act.is_none()
+                && self.books.pending(PartyId(party)) == 0
+        }) && self.is_read()
             && self.abandoned().next().is_none()
     }
 
@@ -236,5 +246,9 @@ impl Stage {
     }
 }
 
+/// One client in so many hears nothing before a kill.
+const DEAF_ONE_IN: u32 = 3;
+/// From so many microseconds before it, at most.
+const DEAF_MICROSECONDS: u32 = 10_000;
 /// A client that leaves is away for up to this many cycles.
 const AWAY_CYCLES: u32 = 6;

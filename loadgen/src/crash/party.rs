@@ -38,6 +38,8 @@ pub(crate) struct Party {
     pub(crate) retry_at: Nanos,
     /// What it does of its own accord in this cycle, and when.
     pub(crate) act: Option<(Nanos, Act)>,
+    /// From then on nothing reaches it, until its connection ends: the network fails a moment before the broker.
+    pub(crate) deaf_from: Option<Nanos>,
     /// The cycle in which a client that has left comes back.
     pub(crate) back_in: u32,
 }
@@ -102,7 +104,7 @@ pub(crate) enum Act {
     Vanish,
     /// Changes its mind about this filter.
     Toggle(usize),
-    /// Comes back with a clean start.
+    /// Closes its socket, and comes back after some cycles with a clean start.
     Renew,
 }
 
@@ -125,6 +127,7 @@ impl Party {
             next_ticket: 0,
             retry_at: Nanos::default(),
             act: None,
+            deaf_from: None,
             back_in: 0,
             role,
         }

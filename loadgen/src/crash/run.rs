@@ -136,6 +136,7 @@ impl<'a> Run<'a> {
                 self.audit()?;
             }
             let moment = self.clock.now().after(after_ns);
+            self.stage.plan_deafness(moment);
             self.turn_until(moment, |_| false)?;
             if cycle.is_multiple_of(READ_EVERY) {
                 self.await_reading()?;
@@ -195,7 +196,7 @@ impl<'a> Run<'a> {
 
     /// Nobody publishes any more; everybody comes and gets what is owed. What does not come then is lost.
     fn audit(&mut self) -> Result<(), CrashError> {
-        self.stage.assemble();
+        self.stage.assemble(self.clock.now());
         self.await_progress(|stage| stage.is_settled())?;
         // What should not come at all may take a moment longer.
         let linger = self.clock.now().after(LINGER_NS);
@@ -333,6 +334,7 @@ impl<'a> Run<'a> {
         for one in &mut self.stage.parties {
             debug_assert_eq!(one.phase, Phase::Absent, "a client without a connection is absent");
             one.retry_at = Nanos::default();
+            one.deaf_from = None;
         }
         Ok(())
     }

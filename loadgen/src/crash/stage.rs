@@ -372,7 +372,8 @@ impl Script for Stage {
         let mut used = 0;
         loop {
             let one = &mut self.parties[party.0];
-            if one.front != side || one.sides[side] != Side::Open {
+            let is_deaf = one.deaf_from.is_some_and(|from| now >= from);
+            if is_deaf || one.front != side || one.sides[side] != Side::Open {
                 return bytes.len();
             }
             match one.client.take(&bytes[used..], || outbox.buffer(conn)) {
