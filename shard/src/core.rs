@@ -106,7 +106,7 @@ impl ShardCore {
             shard,
             shard_count,
             hooks,
-            durable: Durable::new(config.durability),
+            durable: Durable::new(config.durability, shard_count),
             configs: ConfigEpochs::new(config),
             now: Now::default(),
             random: Random::new(crate::random::mix(seed ^ u64::from(shard.0))),
@@ -140,18 +140,25 @@ impl ShardCore {
             Event::Closed { conn } => self.on_closed(conn, actions),
             Event::Mesh { from, message } => self.on_mesh(from, message, actions),
             Event::HookDone { token, outcome } => self.on_hook_done(token, outcome, actions),
-            Event::Stored { .. } | Event::StoreState(_) | Event::Fetched { .. } | Event::Reclaim(_) => {
-                self.metrics.count(Counter::EventsLate);
-            }
+            Event::Stored { seq } => self.on_stored(seq, actions),
+            Event::StoreState(state) => self.on_store_state(state, actions),
+            Event::Fetched { session, messages } => self.on_fetched(session, messages, actions),
+            Event::Reclaim(record) => self.on_reclaim(*record, actions),
             Event::Control(control) => self.on_control(control, actions),
             Event::Timer => self.on_timer(actions),
         }
         self.settle(actions);
+        if self.durable.is_on() {
+            self.flush_notes(actions);
+        }
     }
 
     /// When [`Event::Timer`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
+        if self.is_restoring() {
+            return None;
+        }
         self.deadlines.next()
     }
 
@@ -171,6 +178,7 @@ impl ShardCore {
             held_bytes: self.held_bytes as u64,
             ..self.routing.gauges()
         }
+        .with_away(self.durable.away_count())
     }
 
     /// A token that no question of this shard had before.
@@ -205,6 +213,9 @@ impl ShardCore {
 
     /// Acts on deadlines that have come; what is left over stays due and is next.
     fn on_timer(&mut self, actions: &mut Actions) {
+        if self.is_restoring() {
+            return;
+        }
         for _ in 0..DUE_COUNT_PER_TIMER {
             let Some(due) = self.deadlines.poll(self.now.mono) else {
                 return;

@@ -50,6 +50,9 @@ pub const REVIEW_STEP_COUNT: u32 = 4_096;
 /// 64 × n draws.
 pub const CLIENT_ID_DRAWS_PER_SHARD: u32 = 64;
 
+/// Messages read back from the disk for one session at once: a page keeps a socket busy while the next is read.
+pub const FETCH_COUNT: usize = 64;
+
 const _: () =
     assert!(GREETING_BYTES < CONNECT_BYTES_MAX as usize, "the pool is for what the allowance does not cover");
 const _: () =

@@ -95,6 +95,7 @@ counters! {
     MessagesDroppedExpired = "messages.dropped.expired",
     MessagesDroppedLaneFull = "messages.dropped.lane_full",
     MessagesDroppedRetainedFull = "messages.dropped.retained_full",
+    MessagesDroppedStoreFull = "messages.dropped.store_full",
     DeliveryDropped = "delivery.dropped",
     DeliveryDroppedNoLocal = "delivery.dropped.no_local",
     DeliveryDroppedTooLarge = "delivery.dropped.too_large",
@@ -104,6 +105,8 @@ counters! {
     DeliveryDroppedNotAuthorized = "delivery.dropped.not_authorized",
     DeliveryDroppedHook = "delivery.dropped.hook",
     DeliveryDroppedSessionEnded = "delivery.dropped.session_ended",
+    DeliveryDroppedStoreFull = "delivery.dropped.store_full",
+    DeliveryDroppedLost = "delivery.dropped.lost",
     DeliveryRefused = "delivery.refused",
     DeliveryRedispatched = "delivery.redispatched",
     ClientConnect = "client.connect",
@@ -141,6 +144,7 @@ counters! {
     ConnectionsClosed = "connections.closed",
     ConnectionsUnprocessedBytes = "connections.unprocessed_bytes",
     EventsLate = "events.late",
+    StoreReclaimed = "store.reclaimed",
     RefusedMalformed = "refused.malformed",
     RefusedNotConnect = "refused.not_connect",
     RefusedSecondConnect = "refused.second_connect",
@@ -157,6 +161,8 @@ counters! {
     RefusedAnswerTooLarge = "refused.answer_too_large",
     RefusedSessionExpiry = "refused.session_expiry",
     RefusedHeldBytes = "refused.held_bytes",
+    RefusedStoreFull = "refused.store_full",
+    RefusedStoreFailed = "refused.store_failed",
     EndedKeepAlive = "ended.keep_alive",
     EndedTakenOver = "ended.taken_over",
     EndedKicked = "ended.kicked",
@@ -335,6 +341,13 @@ pub struct Gauges {
 }
 
 impl Gauges {
+    /// With messages that wait on the disk, of which only the names are in memory.
+    #[must_use]
+    pub(crate) const fn with_away(mut self, count: u64) -> Self {
+        self.queued += count;
+        self
+    }
+
     /// All gauges with their published names, in a fixed order.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
@@ -387,6 +400,7 @@ const MESSAGE_DROPS: &[Counter] = &[
     Counter::MessagesDroppedExpired,
     Counter::MessagesDroppedLaneFull,
     Counter::MessagesDroppedRetainedFull,
+    Counter::MessagesDroppedStoreFull,
 ];
 
 /// The kinds of `delivery.dropped`: messages that did not reach one of their subscribers.
@@ -399,6 +413,8 @@ const DELIVERY_DROPS: &[Counter] = &[
     Counter::DeliveryDroppedNotAuthorized,
     Counter::DeliveryDroppedHook,
     Counter::DeliveryDroppedSessionEnded,
+    Counter::DeliveryDroppedStoreFull,
+    Counter::DeliveryDroppedLost,
 ];
 
 const _: () = assert!(Counter::ALL.len() <= 256, "a counter's number is a byte");

@@ -2,16 +2,18 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use dunlin_persist::{Record, record};
 use dunlin_wire::packet::{ConnAck, ConnAckProperties, Connect, Packet};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{PacketType, QoS, Version};
 
 use super::decode::Received;
-use super::{Refusal, State};
+use super::{Hold, Refusal, State};
 use crate::action::{Action, Actions, Arrival};
 use crate::config::Mqtt;
 use crate::core::ShardCore;
 use crate::deadlines::Due;
+use crate::durable::{Owed, Promise, will_record};
 use crate::hooks::{Accepted, SessionEvent};
 use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::CLIENT_ID_DRAWS_PER_SHARD;
@@ -106,6 +108,13 @@ impl ShardCore {
             self.metrics.count(Counter::AuthenticationSuccess);
         }
         let would_resume = self.would_resume(client_id, connect.clean_start);
+        if self.durable.is_on()
+            && let Some(refusal) = self.check_durable(conn, connect, would_resume)
+        {
+            self.refuse(conn, refusal, actions);
+            return;
+        }
+        let recorded = self.durable.appended();
         let start = actions.mark();
         // Written before anything is changed: if the client cannot take it, nothing has happened.
         if !self.write_connack(conn, connect, client_id, (would_resume, accepted), actions) {
@@ -116,6 +125,17 @@ impl ShardCore {
         let (session, is_resumed) = self.claim_session(client_id, connect.clean_start, actions);
         debug_assert_eq!(would_resume, is_resumed, "CONNACK told the truth");
         self.attach(conn, connect, session, accepted);
+        if self.durable.is_on() {
+            self.record_attached(session, actions);
+            let bytes = actions.arena[connack.start as usize..connack.end as usize].into();
+            let appended = self.durable.appended();
+            let promise = Promise::of(if appended > recorded { appended } else { 0 });
+            self.wait_for_connack(conn, session, actions);
+            self.tell_connected(conn, connect, session);
+            self.answer(Owed::ConnAck { conn, session, is_resumed, bytes }, promise, actions);
+            return;
+        }
+        self.begin_connected(conn);
         // [MQTT5-3.2.0-1] [MQTT5-3.2.0-2] [MQTT311-3.2.0-1]: nothing was sent to this connection before, but AUTH.
         let bytes = connack.end - connack.start;
         actions.list.push(Action::Send { conn, head: connack, payload: None });
@@ -135,9 +155,7 @@ impl ShardCore {
             return;
         };
         let mqtt = self.configs.mqtt(connection.config_epoch);
-        connection.state = State::Connected;
         connection.session = id.index;
-        connection.heard_at = self.now.mono;
         connection.superuser = accepted.superuser;
         connection.keep_alive_seconds = keep_alive_seconds(connect, mqtt);
         connection.receive_quota = if connect.version.is_v5() { mqtt.receive_maximum } else { u16::MAX };
@@ -146,7 +164,6 @@ impl ShardCore {
         connection.shed_rare();
         let peer = connection.peer;
         let expiry_seconds = granted_seconds(connect, mqtt);
-        self.live_count += 1;
         if let Some(session) = self.sessions.get_mut(id) {
             session.link = link(conn, connect, early_bytes);
             session.expiry_seconds = expiry_seconds;
@@ -155,7 +172,59 @@ impl ShardCore {
             let user_name = connect.user_name.filter(|_| keeps_user_name).map(Into::into);
             session.set_rare(will, user_name);
         }
+    }
+
+    /// A client gets its CONNACK in this event: from now on it is connected.
+    pub(crate) fn begin_connected(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.state = State::Connected;
+            connection.heard_at = self.now.mono;
+            self.live_count += 1;
+        }
         self.watch_silence(conn);
+    }
+
+    /// Whether the disk keeps a client from having a session that outlives its connection. One that is kept already costs no room
+    /// to speak of.
+    fn check_durable(&self, conn: ConnId, connect: &Connect<'_>, would_resume: bool) -> Option<Refusal> {
+        let connection = self.connections.get(conn)?;
+        let expiry_seconds = granted_seconds(connect, self.configs.mqtt(connection.config_epoch));
+        if self.durable.takes_new() || expiry_seconds == 0 {
+            return None;
+        }
+        if self.durable.has_failed() {
+            return Some(Refusal::StoreFailed);
+        }
+        (!would_resume).then_some(Refusal::StoreFull)
+    }
+
+    /// Records what a CONNECT changed in a session that outlives its connection.
+    fn record_attached(&mut self, id: SessionId, actions: &mut Actions) {
+        let Some(session) = self.sessions.get(id) else { return };
+        if session.expiry_seconds == 0 && !session.is_durable() {
+            return;
+        }
+        let Some(number) = self.number_session(id) else { return };
+        let Some(session) = self.sessions.get(id) else { return };
+        let attached = record::Attached {
+            session: number,
+            client_id: session.client_id.clone(),
+            user_name: session.user_name().map(Into::into),
+            expiry_seconds: session.expiry_seconds,
+            will: session.will().map(will_record),
+        };
+        self.record(Record::Attached(Box::new(attached)), actions);
+    }
+
+    /// Packets of a client wait until its CONNACK has been sent, and so do messages for it.
+    fn wait_for_connack(&mut self, conn: ConnId, session: SessionId, actions: &mut Actions) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.state = State::Authenticating;
+        }
+        if let Some(entry) = self.sessions.get_mut(session) {
+            entry.link.is_withheld = true;
+        }
+        self.hold(conn, Hold::Store, actions);
     }
 
     fn tell_connected(&mut self, conn: ConnId, connect: &Connect<'_>, id: SessionId) {
@@ -212,7 +281,8 @@ impl ShardCore {
 impl Session {
     /// Puts the rare things of a CONNECT in place of those of the one before.
     fn set_rare(&mut self, will: Option<Will>, user_name: Option<Box<str>>) {
-        if will.is_none() && user_name.is_none() {
+        let is_stored = self.rare.as_ref().is_some_and(|rare| rare.stored.is_some());
+        if will.is_none() && user_name.is_none() && !is_stored {
             self.rare = None;
             return;
         }

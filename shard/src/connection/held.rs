@@ -31,6 +31,8 @@ pub(crate) enum Hold {
     Lane = 4,
     /// The client does not read the answers to what it sends.
     Outbound = 8,
+    /// The disk, or after a restart another shard, has to be waited for.
+    Store = 16,
 }
 
 /// The set of reasons.
@@ -95,6 +97,7 @@ impl ShardCore {
         };
         rare.holds.remove(Hold::Lane);
         rare.holds.remove(Hold::Outbound);
+        rare.holds.remove(Hold::Store);
         !rare.holds.any()
     }
 

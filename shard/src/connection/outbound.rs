@@ -1,5 +1,6 @@
 //! What leaves a connection: packets into the arena, and the end of the connection.
 
+use dunlin_persist::Record;
 use dunlin_wire::packet::{ConnAck, ConnAckProperties, Disconnect, DisconnectProperties, Packet};
 use dunlin_wire::reason::ReasonCode;
 
@@ -13,6 +14,7 @@ use crate::hooks::SessionEvent;
 use crate::ids::{ConnId, SessionId};
 use crate::metrics::Counter;
 use crate::session::expiry::capped;
+use crate::time::Past;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,10 +260,13 @@ impl ShardCore {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        session.detached_at = now;
+        session.detached_at = Past::of(now);
         let expiry_seconds = session.expiry_seconds;
         let will_delay = session.will().map(|will| will.delay_seconds);
         self.metrics.count(Counter::ClientDisconnected);
+        if self.durable.is_on() {
+            self.record_detached(id, actions);
+        }
         self.on_session_detached(id, actions);
         if expiry_seconds == 0 {
             // [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]
@@ -275,6 +280,18 @@ impl ShardCore {
             None => {}
         }
         self.arm_session(id);
+    }
+
+    /// Records that a durable session goes on alone.
+    fn record_detached(&mut self, id: SessionId, actions: &mut Actions) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let (Some(number), expiry_seconds) = (session.number(), session.expiry_seconds) else { return };
+        let keeps_will = session.will().is_some();
+        if expiry_seconds > 0 {
+            let at_ms = self.now.wall.0;
+            let detached = Record::Detached { session: number, at_ms, expiry_seconds, keeps_will };
+            self.record(detached, actions);
+        }
     }
 
     /// The largest packet that a client takes.

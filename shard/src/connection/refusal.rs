@@ -46,6 +46,10 @@ pub(crate) enum Refusal {
     Kicked,
     /// The server stops.
     Stopping,
+    /// The disk has no room for what is durable.
+    StoreFull,
+    /// The disk has failed.
+    StoreFailed,
     /// A rule of publishing, subscribing or acknowledging was broken.
     Protocol(ReasonCode),
 }
@@ -61,7 +65,8 @@ impl Refusal {
             }
             Self::ConnectTimeout => ReasonCode::MaximumConnectTime,
             Self::ConnectMemory | Self::GreetingCount => ReasonCode::ServerBusy,
-            Self::HeldBytes => ReasonCode::QuotaExceeded,
+            Self::HeldBytes | Self::StoreFull => ReasonCode::QuotaExceeded,
+            Self::StoreFailed => ReasonCode::ImplementationSpecificError,
             // [MQTT5-3.1.3-8] [MQTT311-3.1.3-9]
             Self::ClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Will(code) | Self::Authentication(code) | Self::Protocol(code) => code,
@@ -95,6 +100,8 @@ impl Refusal {
             Self::TakenOver => "the same client identifier connected again",
             Self::Kicked => "ended by an administrator",
             Self::Stopping => "the server stops",
+            Self::StoreFull => "no room to store what must not be lost",
+            Self::StoreFailed => "what must not be lost cannot be stored",
             Self::Protocol(code) => code.name(),
         }
     }
@@ -123,6 +130,8 @@ impl Refusal {
             Self::TakenOver => Counter::EndedTakenOver,
             Self::Kicked => Counter::EndedKicked,
             Self::Stopping => Counter::EndedStopping,
+            Self::StoreFull => Counter::RefusedStoreFull,
+            Self::StoreFailed => Counter::RefusedStoreFailed,
             Self::Protocol(_) => Counter::EndedProtocol,
         }
     }
@@ -146,6 +155,8 @@ impl Refusal {
             | Self::TakenOver
             | Self::Kicked
             | Self::Stopping
+            | Self::StoreFull
+            | Self::StoreFailed
             | Self::Protocol(_) => false,
         }
     }
@@ -184,6 +195,7 @@ impl Farewell {
             Version::V5 if refusal == Refusal::Stopping => Self::ConnAck(ReasonCode::ServerUnavailable),
             Version::V5 => Self::ConnAck(ReasonCode::UnspecifiedError),
             Version::V31 | Version::V311 => match refusal {
+                Refusal::StoreFull | Refusal::StoreFailed => Self::ConnAck(ReasonCode::ServerUnavailable),
                 // [MQTT311-3.1.4-1]: a CONNECT that breaks the format is not answered.
                 Refusal::Malformed(
                     Cause::ProtocolLevel { .. } | Cause::ClientIdTooLong { .. } | Cause::ClientIdEmpty,
@@ -250,6 +262,8 @@ mod tests {
             Refusal::TakenOver,
             Refusal::Kicked,
             Refusal::Stopping,
+            Refusal::StoreFull,
+            Refusal::StoreFailed,
             Refusal::Protocol(ReasonCode::TopicAliasInvalid),
         ]
     }

@@ -62,6 +62,9 @@ impl ShardCore {
         }
         self.arm_connection(conn, opened_at.plus_ms(self.configs.current().idle_timeout_ms));
         self.note_greeting(conn, actions);
+        if self.is_restoring() {
+            self.hold_early(conn, actions);
+        }
     }
 
     /// The peer or the network ended a connection.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use dunlin_wire::types::SubscriptionOptions;
 
+use crate::durable::Ask;
+pub use crate::durable::Asked;
 use crate::ids::{SessionId, ShardId, Token};
 use crate::message::Message;
 use crate::topics::{GroupId, RetainedCursor};
@@ -26,6 +28,20 @@ pub enum MeshMessage {
     Credit {
         /// Messages handled since the last credit.
         count: u32,
+    },
+    /// The sender has stored, for all durable sessions concerned, what it was sent of one kind.
+    Stored {
+        /// Which kind.
+        kind: Asked,
+        /// Messages of this kind on the lane, from the first one on.
+        count: u64,
+        /// The last of them could not be stored.
+        is_refused: bool,
+    },
+    /// After a restart: all that the sender's sessions want was said (round 1), and all that its groups want (round 2).
+    Restored {
+        /// 1 or 2.
+        round: u8,
     },
     /// A publication that the receiver wants: it matches it against its own filters.
     Deliver(Message),
@@ -105,6 +121,8 @@ pub struct MemberDelivery {
     pub options: SubscriptionOptions,
     /// Its Subscription Identifier, 0 if it gave none.
     pub subscription_id: u32,
+    /// Under which name the sender waits for it to be stored.
+    pub(crate) asked: Option<Ask>,
     /// What was published.
     pub message: Message,
 }

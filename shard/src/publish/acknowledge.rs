@@ -1,11 +1,14 @@
 //! What clients say to the messages that were sent to them: PUBACK, PUBREC, PUBCOMP.
 
+use dunlin_persist::{Record, SessionNo};
 use dunlin_wire::packet::{Ack, Packet};
 use dunlin_wire::reason::ReasonCode;
+use dunlin_wire::types::PacketId;
 
-use super::Windows;
+use super::{Delivery, Windows};
 use crate::action::Actions;
 use crate::core::ShardCore;
+use crate::durable::{AckKind, Promise};
 use crate::ids::ConnId;
 use crate::metrics::Counter;
 use crate::session::{AckError, Received};
@@ -17,7 +20,10 @@ impl ShardCore {
     pub(crate) fn on_puback(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
         let outcome = self.with_windows(conn, |windows| windows.outgoing.puback(ack.packet_id));
         match outcome {
-            Some(Ok(_)) => self.note_acknowledged(ack.code),
+            Some(Ok(delivery)) => {
+                self.note_acknowledged(ack.code);
+                self.note_through(conn, &delivery, actions);
+            }
             Some(Err(AckError::WrongKind)) => {
                 return self.disconnect(conn, ReasonCode::ProtocolError, actions);
             }
@@ -33,11 +39,16 @@ impl ShardCore {
         let is_error = ack.code.is_error();
         let outcome = self.with_windows(conn, |windows| windows.outgoing.pubrec(ack.packet_id, is_error));
         match outcome {
-            Some(Ok(Received::Release(_) | Received::ReleaseAgain)) => {
-                self.send_packet(conn, &Packet::PubRel(Ack::success(ack.packet_id)), actions);
+            Some(Ok(Received::Release(delivery))) => {
+                let promise = self.record_received(conn, &delivery, ack.packet_id, actions);
+                self.send_pubrel(conn, Ack::success(ack.packet_id), promise, actions);
             }
-            Some(Ok(Received::Refused(_))) => {
+            Some(Ok(Received::ReleaseAgain)) => {
+                self.send_pubrel(conn, Ack::success(ack.packet_id), Promise::NONE, actions);
+            }
+            Some(Ok(Received::Refused(delivery))) => {
                 self.note_acknowledged(ack.code);
+                self.note_through(conn, &delivery, actions);
                 self.go_on_sending(conn, actions);
             }
             Some(Err(AckError::WrongKind)) => self.disconnect(conn, ReasonCode::ProtocolError, actions),
@@ -46,17 +57,63 @@ impl ShardCore {
                 if !is_error {
                     // 5.0 learns that the identifier is not known; 3.x has no word for it, and is let go on.
                     let ack = Ack::with_code(ack.packet_id, ReasonCode::PacketIdentifierNotFound);
-                    self.send_packet(conn, &Packet::PubRel(ack), actions);
+                    self.send_pubrel(conn, ack, Promise::NONE, actions);
                 }
             }
         }
+    }
+
+    /// Sends PUBREL when it is on the disk that the client has the message, so that it is never sent again.
+    fn send_pubrel(&mut self, conn: ConnId, ack: Ack<'_>, promise: Promise, actions: &mut Actions) {
+        if self.durable.is_on() {
+            self.answer_ack(conn, AckKind::Rel, (ack.packet_id, ack.code), promise, actions);
+        } else {
+            self.send_packet(conn, &Packet::PubRel(ack), actions);
+        }
+    }
+
+    /// Records that a client has a QoS 2 message.
+    fn record_received(
+        &mut self,
+        conn: ConnId,
+        delivery: &Delivery,
+        packet_id: PacketId,
+        actions: &mut Actions,
+    ) -> Promise {
+        let (Some(message), Some(session)) = (delivery.id(), self.number_of_conn(conn)) else {
+            return Promise::NONE;
+        };
+        let packet_id = packet_id.get();
+        self.record(Record::Received { session, message, packet_id }, actions);
+        Promise::of(self.durable.appended())
+    }
+
+    /// A message that was sent is needed no more.
+    fn note_through(&mut self, conn: ConnId, delivery: &Delivery, actions: &mut Actions) {
+        if let (Some(message), Some(connection)) = (delivery.id(), self.connections.get(conn)) {
+            let session = connection.session;
+            self.note_done(session, Some(message), actions);
+        }
+    }
+
+    /// The number of the session of a connection, if it is durable.
+    fn number_of_conn(&self, conn: ConnId) -> Option<SessionNo> {
+        self.number_of(self.connections.get(conn)?.session)
     }
 
     /// A client ends a QoS 2 exchange.
     pub(crate) fn on_pubcomp(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
         let outcome = self.with_windows(conn, |windows| windows.outgoing.pubcomp(ack.packet_id));
         match outcome {
-            Some(Ok(())) => self.metrics.count(Counter::MessagesAcked),
+            Some(Ok(())) => {
+                self.metrics.count(Counter::MessagesAcked);
+                if self.durable.is_on()
+                    && let Some(session) = self.number_of_conn(conn)
+                {
+                    let packet_id = ack.packet_id.get();
+                    self.record(Record::Completed { session, packet_id }, actions);
+                }
+            }
             Some(Err(AckError::WrongKind)) => {
                 return self.disconnect(conn, ReasonCode::ProtocolError, actions);
             }
@@ -86,7 +143,8 @@ impl ShardCore {
         let Some(connection) = self.connections.get(conn) else { return };
         let session = connection.session;
         let replays = connection.rare.as_ref().is_some_and(|rare| rare.flow.replay.is_some());
-        if replays || self.sessions.at(session).is_some_and(|entry| entry.traffic.waits()) {
+        if replays || self.sessions.at(session).is_some_and(|entry| entry.traffic.waits() || entry.has_away())
+        {
             self.resend(session, actions);
         }
     }

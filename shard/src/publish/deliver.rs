@@ -1,6 +1,7 @@
 //! How one session gets a message: at once, later from its queue, or not at all, which is counted with the reason.
 
 use dunlin_wire::packet::{Ack, Packet};
+use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{PacketId, QoS, Version};
 
 use super::delivery::{Delivery, Terms};
@@ -11,13 +12,14 @@ use crate::config::Mqtt;
 use crate::connection::{AliasesOut, OutTopic};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
+use crate::durable::{AckKind, Promise};
 use crate::ids::ConnId;
 use crate::metrics::Counter;
 use crate::session::{DropReason, Link, QueueLimits, Resend, Waiting};
 
 /// Settings that each delivery looks at, read once per message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DeliveryRules {
+pub(crate) struct DeliveryRules {
     unsent_bytes_high: u32,
     inflight_max: u16,
     upgrade_qos: bool,
@@ -28,7 +30,7 @@ pub(super) struct DeliveryRules {
 
 /// QoS 0 transfers of one message, counted together: the inner loop of a fan-out touches no counter.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     qos0_count: u64,
     bytes: u64,
 }
@@ -52,17 +54,22 @@ impl DeliveryRules {
 
     /// QoS 1 and 2 messages that may be under way to a client. [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2]: a full
     /// window holds up nothing else [MQTT5-3.3.4-10] [MQTT5-4.9.0-3].
-    fn window(&self, link: &Link) -> u16 {
+    pub(crate) fn window(&self, link: &Link) -> u16 {
         self.inflight_max.min(link.receive_maximum)
+    }
+
+    /// Whether a client takes messages now, as far as its socket is concerned.
+    pub(crate) const fn is_clear(&self, link: &Link) -> bool {
+        link.unsent_bytes <= self.unsent_bytes_high && !link.is_withheld
     }
 }
 
 /// A session with a connection that takes messages now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Receiver {
-    pub(super) session: u32,
-    pub(super) conn: ConnId,
-    pub(super) link: Link,
+pub(crate) struct Receiver {
+    pub(crate) session: u32,
+    pub(crate) conn: ConnId,
+    pub(crate) link: Link,
 }
 
 impl Receiver {
@@ -83,7 +90,7 @@ impl Receiver {
 
 impl ShardCore {
     /// The settings for deliveries.
-    pub(super) fn delivery_rules(&self) -> DeliveryRules {
+    pub(crate) fn delivery_rules(&self) -> DeliveryRules {
         DeliveryRules::of(self.configs.current())
     }
 
@@ -107,10 +114,13 @@ impl ShardCore {
             self.metrics.count(Counter::DeliveryDroppedHook);
             return;
         }
+        if terms.qos != QoS::AtMostOnce && self.durable.is_on() && entry.is_durable() {
+            self.deliver_stored(session, terms, publication, rules, actions);
+            return;
+        }
         let link = entry.link;
-        let is_clear = link.unsent_bytes <= rules.unsent_bytes_high && !link.is_withheld;
         if let Some(conn) = link.conn()
-            && is_clear
+            && rules.is_clear(&link)
         {
             let to = Receiver { session, conn, link };
             let windows = entry.traffic.windows.as_deref();
@@ -142,14 +152,14 @@ impl ShardCore {
                 return;
             }
         }
-        self.enqueue(session, Delivery::new(publication.keep(), terms), rules);
+        self.enqueue(session, Delivery::new(publication.keep(), terms), rules, actions);
     }
 
     /// Sends a QoS 1 or 2 message for the first time, on these terms, and keeps it until it is acknowledged.
     ///
     /// [MQTT5-4.3.2-1] [MQTT5-4.3.2-2] [MQTT5-4.3.2-3] [MQTT5-4.3.3-1] [MQTT5-4.3.3-2] [MQTT5-4.3.3-3]
     /// [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
-    fn begin(
+    pub(crate) fn begin(
         &mut self,
         to: &Receiver,
         delivery: Delivery,
@@ -159,20 +169,34 @@ impl ShardCore {
     ) {
         let Some(entry) = self.sessions.at_mut(to.session) else { return };
         let windows = entry.traffic.windows_mut();
+        let stored_as = delivery.id();
         let Some(packet_id) = windows.outgoing.push(terms.qos, delivery) else { return };
         if to.link.retries() && windows.retry_deadline.is_none() {
             self.arm_retry(to.session);
         }
-        let sent = self.transmit(to, terms, Some(packet_id), publication, actions);
-        if !sent && let Some(entry) = self.sessions.at_mut(to.session) {
-            // [MQTT5-3.1.2-25]: as if it had been delivered.
-            entry.traffic.windows_mut().outgoing.forget(packet_id);
+        if let Some(message) = stored_as
+            && !self.note_begun(to, message, terms.qos, packet_id)
+        {
+            // It goes when its identifier is on the disk.
+            return;
+        }
+        if !self.transmit(to, terms, Some(packet_id), publication, actions) {
+            self.forget_transfer(to.session, packet_id, actions);
+        }
+    }
+
+    /// A message is too large for its client: as if it had been delivered. [MQTT5-3.1.2-25]
+    pub(crate) fn forget_transfer(&mut self, session: u32, packet_id: PacketId, actions: &mut Actions) {
+        let Some(entry) = self.sessions.at_mut(session) else { return };
+        let forgotten = entry.traffic.windows_mut().outgoing.forget(packet_id);
+        if let Some(message) = forgotten.and_then(|delivery| delivery.id()) {
+            self.note_gone(session, Some(message), actions);
         }
     }
 
     /// Writes one PUBLISH for the first time; whether the client takes packets of its size. [MQTT5-3.1.2-25]
     #[inline]
-    fn transmit(
+    pub(crate) fn transmit(
         &mut self,
         to: &Receiver,
         terms: &Terms<'_>,
@@ -254,7 +278,13 @@ impl ShardCore {
     }
 
     /// Puts a message into a session's queue; what makes room for it is dropped and counted.
-    pub(super) fn enqueue(&mut self, session: u32, delivery: Delivery, rules: &DeliveryRules) {
+    pub(crate) fn enqueue(
+        &mut self,
+        session: u32,
+        delivery: Delivery,
+        rules: &DeliveryRules,
+        actions: &mut Actions,
+    ) {
         let view = delivery.message.view();
         let priority = self.routing.priorities.of(view.topic);
         let waiting = Waiting {
@@ -267,17 +297,22 @@ impl ShardCore {
         let metrics = &mut self.metrics;
         let windows = entry.traffic.windows_mut();
         let before = Queued::of(&windows.queue);
-        windows.queue.push(waiting, priority, &rules.queue, |reason, _| {
+        let mut gone = Vec::new();
+        windows.queue.push(waiting, priority, &rules.queue, |reason, victim| {
             metrics.count(Counter::DeliveryDropped);
             metrics.count(drop_counter(reason));
+            gone.extend(victim.message.id());
         });
         self.routing.queued.change(before, Queued::of(&windows.queue));
+        for message in gone {
+            self.note_gone(session, Some(message), actions);
+        }
     }
 
     /// Sends what waits for a session while its window and its socket have room, then goes on with retained messages.
-    pub(super) fn pump(&mut self, session: u32, actions: &mut Actions) {
+    pub(crate) fn pump(&mut self, session: u32, actions: &mut Actions) {
         let rules = self.delivery_rules();
-        while let Some((to, delivery)) = self.next_waiting(session, &rules) {
+        while let Some((to, delivery)) = self.next_waiting(session, &rules, actions) {
             let message = delivery.message.clone();
             let mut publication = Publication::of_message(&message, self.now.wall);
             delivery.with_terms(|terms| {
@@ -288,11 +323,20 @@ impl ShardCore {
                 }
             });
         }
+        if self.durable.is_on() {
+            self.flush_sent(actions);
+            self.continue_waking(session, actions);
+        }
         self.continue_replay(session, actions);
     }
 
     /// The next message that waits, if it may go now.
-    fn next_waiting(&mut self, session: u32, rules: &DeliveryRules) -> Option<(Receiver, Delivery)> {
+    fn next_waiting(
+        &mut self,
+        session: u32,
+        rules: &DeliveryRules,
+        actions: &mut Actions,
+    ) -> Option<(Receiver, Delivery)> {
         let entry = self.sessions.at_mut(session)?;
         let link = entry.link;
         let conn = link.conn()?;
@@ -302,9 +346,11 @@ impl ShardCore {
         }
         let has_room = windows.outgoing.has_room(rules.window(&link));
         let metrics = &mut self.metrics;
-        let mut dropped = |reason, _: Waiting<Delivery>| {
+        let mut gone = Vec::new();
+        let mut dropped = |reason, victim: Waiting<Delivery>| {
             metrics.count(Counter::DeliveryDropped);
             metrics.count(drop_counter(reason));
+            gone.extend(victim.message.id());
         };
         let before = Queued::of(&windows.queue);
         // [MQTT5-3.3.2-5]: what expired on the way out of the queue is dropped.
@@ -314,12 +360,15 @@ impl ShardCore {
             windows.queue.pop_qos0(self.now.wall, &mut dropped)
         };
         self.routing.queued.change(before, Queued::of(&windows.queue));
+        for message in gone {
+            self.note_done(session, Some(message), actions);
+        }
         Some((Receiver { session, conn, link }, waiting?.message))
     }
 
     /// Sends again what the client has not acknowledged, in the original order and as far as its window allows; then what
     /// waits. [MQTT5-4.4.0-1] [MQTT5-3.3.1-1] [MQTT311-4.4.0-1] [MQTT311-3.3.1-1] [MQTT311-4.6.0-1]
-    pub(super) fn resend(&mut self, session: u32, actions: &mut Actions) {
+    pub(crate) fn resend(&mut self, session: u32, actions: &mut Actions) {
         let rules = self.delivery_rules();
         loop {
             let Some(entry) = self.sessions.at_mut(session) else { return };
@@ -349,7 +398,14 @@ impl ShardCore {
     ) {
         let Receiver { session, conn, link } = *to;
         let Some(delivery) = delivery else {
-            self.send_packet(conn, &Packet::PubRel(Ack::success(id)), actions);
+            if self.durable.is_on() {
+                // What it says may have been recorded just now.
+                let promise = Promise::of(self.durable.appended());
+                let what = (id, ReasonCode::Success);
+                self.answer_ack(conn, AckKind::Rel, what, promise, actions);
+            } else {
+                self.send_packet(conn, &Packet::PubRel(Ack::success(id)), actions);
+            }
             return;
         };
         let message = &delivery.message;
@@ -366,11 +422,9 @@ impl ShardCore {
             };
             publication.send(conn, &transfer, actions)
         });
-        if !self.account_delivery(session, delivery.qos, sent)
-            && let Some(entry) = self.sessions.at_mut(session)
-        {
+        if !self.account_delivery(session, delivery.qos, sent) {
             // The client takes smaller packets than on its last connection. [MQTT5-3.1.2-25]
-            entry.traffic.windows_mut().outgoing.forget(id);
+            self.forget_transfer(session, id, actions);
         }
     }
 

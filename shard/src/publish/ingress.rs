@@ -1,17 +1,18 @@
 //! The steps of one incoming PUBLISH, in order: alias, quota, what is available, the authorizer, the message hook, then it
 //! is accepted, routed and acknowledged.
 
+use dunlin_persist::Record;
 use dunlin_wire::packet::{Ack, Packet, Publish};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{PacketId, QoS, Version};
 
 use super::matches::Publisher;
 use super::publication::Publication;
-use super::route::Routed;
 use crate::action::Actions;
 use crate::connection::{AliasError, Hold, Refusal};
 use crate::core::{Asker, ShardCore};
 use crate::deadlines::Due;
+use crate::durable::{AckKind, Promise};
 use crate::hooks::{Access, AccessRequest, Answer, PublishVerdict};
 use crate::ids::{ConnId, Token};
 use crate::message::{Message, MessageView};
@@ -28,12 +29,13 @@ pub(super) struct PendingPublish {
 
 /// How a PUBLISH came: what its answer needs.
 #[derive(Clone, Copy, Debug)]
-struct Came {
-    conn: ConnId,
-    session: u32,
+pub(crate) struct Came {
+    pub(crate) conn: ConnId,
+    /// Index of the session.
+    pub(crate) session: u32,
     version: Version,
     /// Present if the QoS is above 0.
-    packet_id: Option<PacketId>,
+    pub(crate) packet_id: Option<PacketId>,
 }
 
 /// Which question comes next.
@@ -86,7 +88,7 @@ impl ShardCore {
                 };
                 self.count_received_message(publish.qos);
                 if let Some(reason) = self.check_repeat(&came, publish) {
-                    self.acknowledge(&came, publish.qos, reason, actions);
+                    self.acknowledge(&came, publish.qos, reason, Promise::NONE, actions);
                 } else {
                     self.take_publish(&came, &view, Step::Access, actions);
                 }
@@ -179,13 +181,24 @@ impl ShardCore {
             QoS::ExactlyOnce => {
                 let count = windows.map_or(0, |windows| windows.incoming.len());
                 let is_full = count >= usize::from(self.configs.current().max_awaiting_rel);
-                is_full.then(|| {
+                if is_full {
                     self.metrics.count(Counter::MessagesDroppedReceiveMaximum);
-                    ReasonCode::QuotaExceeded
-                })
+                    return Some(ReasonCode::QuotaExceeded);
+                }
+                self.check_store()
             }
-            QoS::AtMostOnce | QoS::AtLeastOnce => None,
+            QoS::AtLeastOnce => self.check_store(),
+            QoS::AtMostOnce => None,
         }
+    }
+
+    /// What cannot be stored is refused before anything happens to it.
+    fn check_store(&mut self) -> Option<ReasonCode> {
+        if !self.durable.is_on() || self.durable.takes_new() {
+            return None;
+        }
+        self.metrics.count(Counter::MessagesDroppedStoreFull);
+        Some(ReasonCode::QuotaExceeded)
     }
 
     /// Goes through the questions from `step` on, then accepts.
@@ -300,7 +313,7 @@ impl ShardCore {
             }
             PublishVerdict::Drop(reason) => {
                 self.metrics.count(Counter::MessagesDroppedHook);
-                self.acknowledge(came, view.qos, reason, actions);
+                self.acknowledge(came, view.qos, reason, Promise::NONE, actions);
             }
         }
     }
@@ -310,7 +323,7 @@ impl ShardCore {
     fn deny_publish(&mut self, came: &Came, qos: QoS, actions: &mut Actions) {
         self.metrics.count(Counter::PublishAuthError);
         self.metrics.count(Counter::AuthorizationDeny);
-        self.acknowledge(came, qos, ReasonCode::NotAuthorized, actions);
+        self.acknowledge(came, qos, ReasonCode::NotAuthorized, Promise::NONE, actions);
     }
 
     /// Routes a message and answers its PUBLISH, which came with `qos`. [MQTT5-3.3.4-1] [MQTT311-3.3.4-1]
@@ -323,36 +336,46 @@ impl ShardCore {
             session: Some(came.session),
             ignore_loop: self.configs.current().ignore_loop_deliver && !came.version.is_v5(),
         };
+        if self.durable.is_on() {
+            return self.accept_durably(came, qos, view, publisher, actions);
+        }
         let mut publication = Publication::new(*view, self.now.wall);
         let routed = self.route(&mut publication, publisher, actions);
-        if qos != QoS::AtMostOnce {
-            let reason = match routed {
-                Routed::ToNobody => ReasonCode::NoMatchingSubscribers,
-                Routed::ToSome => ReasonCode::Success,
-            };
-            self.acknowledge(came, qos, reason, actions);
-        }
+        self.acknowledge(came, qos, routed.reason(), Promise::NONE, actions);
         self.pause_if_lanes_are_high(came.conn, actions);
     }
 
     /// Remembers a QoS 2 identifier until its PUBREL comes. [MQTT5-4.3.3-8] [MQTT311-4.3.3-2]
     fn await_release(&mut self, came: &Came) {
+        if let Some(id) = came.packet_id {
+            // `check_repeat` has seen that it is new and that there is room.
+            self.await_release_of(came.session, id);
+        }
+    }
+
+    /// Remembers an identifier of a session until its PUBREL comes.
+    pub(crate) fn await_release_of(&mut self, index: u32, id: PacketId) {
         let mqtt = self.configs.current();
         let deadline = self.now.mono.plus_ms(mqtt.await_rel_timeout_ms);
         let count_max = mqtt.max_awaiting_rel;
-        let Some(id) = came.packet_id else { return };
-        let Some(session) = self.sessions.at_mut(came.session) else { return };
+        let Some(session) = self.sessions.at_mut(index) else { return };
         let windows = session.traffic.windows_mut();
-        // `check_repeat` has seen that it is new and that there is room.
         let is_new = windows.incoming.arrive(id, deadline, count_max) == Arrival::New;
         if is_new && windows.release_deadline.is_none() {
-            let key = self.deadlines.arm(deadline, Due::Traffic(came.session));
+            let key = self.deadlines.arm(deadline, Due::Traffic(index));
             windows.release_deadline = Some((deadline, key));
         }
     }
 
     /// Answers a PUBLISH. [MQTT5-4.3.2-4] [MQTT5-4.3.3-8] [MQTT311-4.3.2-2] [MQTT311-4.3.3-2]
-    fn acknowledge(&mut self, came: &Came, qos: QoS, reason: ReasonCode, actions: &mut Actions) {
+    pub(crate) fn acknowledge(
+        &mut self,
+        came: &Came,
+        qos: QoS,
+        reason: ReasonCode,
+        promise: Promise,
+        actions: &mut Actions,
+    ) {
         let Some(packet_id) = came.packet_id else { return };
         let is_v5 = came.version.is_v5();
         // [MQTT311-3.3.5-2]: 3.x cannot be told; what was dropped for want of room is not acknowledged.
@@ -361,21 +384,15 @@ impl ShardCore {
             return;
         }
         let code = if is_v5 { reason } else { ReasonCode::Success };
-        let ack = Ack::with_code(packet_id, code);
-        match qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => {
-                // [MQTT5-4.3.2-5]: the identifier is free with this.
-                self.return_quota(came.conn);
-                self.send_packet(came.conn, &Packet::PubAck(ack), actions);
-            }
-            QoS::ExactlyOnce => {
-                // [MQTT5-4.3.3-9]: a refused one is through.
-                if code.is_error() {
-                    self.return_quota(came.conn);
-                }
-                self.send_packet(came.conn, &Packet::PubRec(ack), actions);
-            }
+        let kind = match qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::Ack,
+            QoS::ExactlyOnce => AckKind::Rec,
+        };
+        if self.durable.is_on() {
+            self.answer_ack(came.conn, kind, (packet_id, code), promise, actions);
+        } else {
+            self.say_ack(came.conn, kind, Ack::with_code(packet_id, code), actions);
         }
     }
 
@@ -386,17 +403,28 @@ impl ShardCore {
         let Some(session) = self.sessions.at_mut(index) else { return };
         let windows = session.traffic.windows.as_mut();
         let known = windows.is_some_and(|windows| windows.incoming.release(ack.packet_id));
+        let mut promise = Promise::NONE;
         if known {
             self.return_quota(conn);
+            if self.durable.is_on()
+                && let Some(session) = self.number_of(index)
+            {
+                self.record(Record::Released { session, packet_id: ack.packet_id.get() }, actions);
+                promise = Promise::of(self.durable.appended());
+            }
         } else {
             self.metrics.count(Counter::PubrelMissed);
         }
         let code = if known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.send_packet(conn, &Packet::PubComp(Ack::with_code(ack.packet_id, code)), actions);
+        if self.durable.is_on() {
+            self.answer_ack(conn, AckKind::Comp, (ack.packet_id, code), promise, actions);
+        } else {
+            self.send_packet(conn, &Packet::PubComp(Ack::with_code(ack.packet_id, code)), actions);
+        }
     }
 
     /// The client may send one more; never more than it was promised at first (§MQTT5 4.9).
-    fn return_quota(&mut self, conn: ConnId) {
+    pub(crate) fn return_quota(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         let promised = self.configs.mqtt(connection.config_epoch).receive_maximum;
         connection.receive_quota = connection.receive_quota.saturating_add(1).min(promised);

@@ -35,15 +35,21 @@ mod special;
 mod subscribe;
 mod unsubscribe;
 
-use self::delivery::Delivery;
+pub(crate) use self::deliver::{DeliveryRules, Receiver};
+pub(crate) use self::delivery::{Delivery, Terms};
+pub(crate) use self::ingress::Came;
 use self::ingress::PendingPublish;
 use self::matches::Matches;
+pub(crate) use self::matches::Publisher;
+pub(crate) use self::publication::Publication;
 use self::remote::{Question, Waiter};
 use self::replay::Replay;
 use self::review::Review;
-pub(crate) use self::review::Reviews;
+pub(crate) use self::review::{Fate, Reviews};
+pub(crate) use self::route::Routed;
+pub(crate) use self::special::Special;
 use self::special::{Claims, Specials};
-use self::subscribe::Subscribing;
+pub(crate) use self::subscribe::Subscribing;
 use crate::session::subscriptions::Subscriptions;
 
 /// What a shard keeps for routing. One per shard, on its core.
@@ -58,7 +64,7 @@ pub(crate) struct Routing {
     /// Retained messages whose topic has its home here.
     pub(crate) retained: RetainedStore<Message>,
     /// Exclusive topics whose home is this shard.
-    claims: Claims,
+    pub(crate) claims: Claims,
     /// Shared and exclusive subscriptions of this shard's sessions.
     pub(crate) specials: Specials,
     /// Paths to other shards, by shard; the own entry is not used.
@@ -75,7 +81,7 @@ pub(crate) struct Routing {
     /// Which topics go before others in queues.
     priorities: Priorities,
     /// What waits in all queues.
-    queued: Queued,
+    pub(crate) queued: Queued,
     packet_scratch: PacketScratch,
     matches: Matches,
     wanted: ShardSet,
@@ -83,19 +89,19 @@ pub(crate) struct Routing {
 
 /// Sizes of all queues together, kept up with each change of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Queued {
+pub(crate) struct Queued {
     count: u64,
     bytes: u64,
 }
 
 impl Queued {
     /// The size of one queue.
-    fn of(queue: &Queue<Delivery>) -> Self {
+    pub(crate) fn of(queue: &Queue<Delivery>) -> Self {
         Self { count: u64::from(queue.len()), bytes: queue.bytes() }
     }
 
     /// A queue that had this size `before` has this size `now`.
-    const fn change(&mut self, before: Self, now: Self) {
+    pub(crate) const fn change(&mut self, before: Self, now: Self) {
         self.count = self.count + now.count - before.count;
         self.bytes = self.bytes + now.bytes - before.bytes;
     }
@@ -162,19 +168,19 @@ impl Routing {
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// Its plain subscriptions; shared ones are in [`Specials`].
-    subscriptions: Subscriptions,
-    windows: Option<Box<Windows>>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) windows: Option<Box<Windows>>,
 }
 
 /// Messages of one session that are under way or wait: 128 B and what they hold.
 #[derive(Debug, Default)]
-struct Windows {
+pub(crate) struct Windows {
     /// QoS 1 and 2 to the client.
-    outgoing: InflightOut<Delivery>,
+    pub(crate) outgoing: InflightOut<Delivery>,
     /// QoS 2 from the client.
-    incoming: InflightIn,
+    pub(crate) incoming: InflightIn,
     /// Waiting for the client.
-    queue: Queue<Delivery>,
+    pub(crate) queue: Queue<Delivery>,
     /// When the first of the releases is given up; armed.
     release_deadline: Option<(Mono, DeadlineKey)>,
     /// When what is unacknowledged is sent again; armed.
@@ -192,13 +198,13 @@ impl Traffic {
     }
 
     /// The windows, made if there are none.
-    fn windows_mut(&mut self) -> &mut Windows {
+    pub(crate) fn windows_mut(&mut self) -> &mut Windows {
         self.windows.get_or_insert_default()
     }
 
     /// Gives the box back if nothing is in it. Only of a session without connection: identifiers go round in a circle
     /// while a connection lives, so that a late acknowledgement does not hit a new message.
-    fn shed(&mut self) {
+    pub(crate) fn shed(&mut self) {
         if self.windows.as_ref().is_some_and(|windows| windows.is_idle()) {
             self.windows = None;
         }

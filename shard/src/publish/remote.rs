@@ -6,7 +6,7 @@ use crate::action::{Action, Actions};
 use crate::connection::Hold;
 use crate::core::ShardCore;
 use crate::ids::{ConnId, SessionId, ShardId, Token};
-use crate::mesh::{InterestChange, MeshMessage, Wanted};
+use crate::mesh::{Asked, InterestChange, MeshMessage, Wanted};
 use crate::message::Message;
 use crate::topics::MemberId;
 
@@ -55,7 +55,15 @@ impl ShardCore {
             return;
         }
         let is_weighed = message.is_weighed();
-        self.take_mesh(from, message, actions);
+        let asked = if self.durable.asks_shards() { Asked::of(&message) } else { None };
+        if let Some(kind) = asked {
+            self.begin_promise();
+            self.take_mesh(from, message, actions);
+            let promise = self.take_promise();
+            self.confirm(from, kind, promise, actions);
+        } else {
+            self.take_mesh(from, message, actions);
+        }
         if is_weighed && let Some(count) = self.routing.lanes[usize::from(from.0)].received() {
             actions.list.push(Action::Mesh { to: from, message: MeshMessage::Credit { count } });
         }
@@ -64,11 +72,18 @@ impl ShardCore {
     fn take_mesh(&mut self, from: ShardId, message: MeshMessage, actions: &mut Actions) {
         match message {
             MeshMessage::Credit { count } => self.on_credit(from, count),
+            MeshMessage::Stored { kind, count, is_refused } => {
+                self.on_confirmed(from, kind, count, is_refused, actions);
+            }
+            MeshMessage::Restored { round } => self.on_restored(round, actions),
             MeshMessage::Deliver(message) => self.on_deliver(from, &message, actions),
             MeshMessage::DeliverTo(delivery) => {
                 let message = delivery.message.clone();
                 let mut publication = Publication::of_message(&message, self.now.wall);
                 self.deliver_to_member(from, *delivery, &mut publication, actions);
+                if self.durable.is_on() {
+                    self.finish_taking(publication.view(), actions);
+                }
             }
             MeshMessage::DeliverBack(back) => self.on_deliver_back(from, &back, actions),
             MeshMessage::Retain(update) => self.on_retain(from, *update, actions),

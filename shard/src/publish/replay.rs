@@ -299,6 +299,9 @@ impl ShardCore {
         };
         self.deliver(session, &terms, &mut publication, &mut rules, actions);
         self.count_tally(rules.tally);
+        if self.durable.is_on() {
+            self.finish_taking(publication.view(), actions);
+        }
     }
 
     /// Remembers that a retained message reaches a client live, if older ones are being looked up for it.

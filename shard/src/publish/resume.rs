@@ -1,5 +1,6 @@
 //! A session's messages when its connection comes, goes, takes bytes, or the session ends.
 
+use dunlin_persist::Record;
 use dunlin_wire::types::{PacketId, QoS};
 
 use super::Queued;
@@ -20,7 +21,8 @@ impl ShardCore {
     /// The socket took bytes; the `unsent_bytes` of the session's link are already smaller.
     pub(crate) fn on_sent(&mut self, conn: ConnId, session: SessionId, actions: &mut Actions) {
         let Some(entry) = self.sessions.get(session) else { return };
-        let waits = entry.traffic.windows.as_ref().is_some_and(|windows| !windows.queue.is_empty());
+        let waits = entry.traffic.windows.as_ref().is_some_and(|windows| !windows.queue.is_empty())
+            || (self.durable.is_on() && entry.has_away());
         let replays = || {
             let rare = self.connections.get(conn).and_then(|connection| connection.rare.as_ref());
             rare.is_some_and(|rare| rare.flow.replay.is_some())
@@ -43,6 +45,9 @@ impl ShardCore {
         if has_unacknowledged && entry.link.retries() && !is_armed {
             self.arm_retry(session.index);
         }
+        if self.durable.is_on() {
+            self.begin_waking(session, actions);
+        }
         self.tell_presence(session, true, actions);
         if !self.review_resumed(session, actions) {
             self.resend(session.index, actions);
@@ -57,18 +62,20 @@ impl ShardCore {
         if let Some(entry) = self.sessions.get_mut(session) {
             entry.traffic.shed();
         }
-        if self.routing.specials.count_of(session.index) == 0 {
-            return;
-        }
-        self.tell_presence(session, false, actions);
-        let waiting = self.take_queue(session);
-        let rules = self.delivery_rules();
-        for delivery in waiting {
-            if delivery.group.is_some() {
-                self.return_to_group(session, &delivery, actions);
-            } else {
-                self.enqueue(session.index, delivery, &rules);
+        if self.routing.specials.count_of(session.index) > 0 {
+            self.tell_presence(session, false, actions);
+            let waiting = self.take_queue(session);
+            let rules = self.delivery_rules();
+            for delivery in waiting {
+                if delivery.group().is_some() {
+                    self.return_to_group(session, &delivery, actions);
+                } else {
+                    self.enqueue(session.index, delivery, &rules, actions);
+                }
             }
+        }
+        if self.durable.is_on() {
+            self.put_away(session);
         }
     }
 
@@ -78,6 +85,7 @@ impl ShardCore {
     /// [MQTT5-4.8.2-5]: QoS 2 messages that were sent go to nobody.
     pub(crate) fn on_session_ended(&mut self, session: SessionId, actions: &mut Actions) {
         let Some(entry) = self.sessions.get_mut(session) else { return };
+        let is_durable = entry.is_durable();
         let plain = std::mem::take(&mut entry.traffic.subscriptions);
         let unacknowledged: Vec<Delivery> = entry
             .traffic
@@ -93,21 +101,33 @@ impl ShardCore {
             self.drop_plain(session.index, filter);
         }
         let specials = self.routing.specials.remove_all(session.index);
-        let redeliver = |delivery: &Delivery| delivery.group.is_some() && delivery.qos != QoS::ExactlyOnce;
+        let redeliver = |delivery: &Delivery| delivery.group().is_some() && delivery.qos != QoS::ExactlyOnce;
         let sent_once = unacknowledged.into_iter().filter(redeliver);
+        let memberships = specials
+            .iter()
+            .filter(|(_, special)| matches!(special, Special::Shared { .. }))
+            .map(|(written, _)| written.clone());
+        let memberships: Vec<Box<str>> = if is_durable { memberships.collect() } else { Vec::new() };
         let returned: Vec<Delivery> =
-            sent_once.chain(waiting.into_iter().filter(|delivery| delivery.group.is_some())).collect();
+            sent_once.chain(waiting.into_iter().filter(|delivery| delivery.group().is_some())).collect();
         for (written, special) in &specials {
             self.leave_special(session, written, special, actions);
         }
+        if is_durable {
+            self.begin_promise();
+        }
         for delivery in &returned {
-            let written = specials.iter().find(|(_, special)| special.is_member_of(delivery.group));
+            let written = specials.iter().find(|(_, special)| special.is_member_of(delivery.group()));
             if let Some((written, _)) = written {
                 self.metrics.count(Counter::DeliveryRedispatched);
                 self.return_message(session, written, delivery.message.clone(), actions);
             } else {
                 self.metrics.count(Counter::DeliveryDroppedSessionEnded);
             }
+        }
+        if is_durable {
+            let promise = self.take_promise();
+            self.end_stored(session, memberships, promise, actions);
         }
         self.announce(actions);
     }
@@ -144,11 +164,17 @@ impl ShardCore {
         let release_due = windows.release_deadline.take_if(is_due).is_some();
         let retry_due = windows.retry_deadline.take_if(is_due).is_some();
         if release_due {
-            let mut given_up = 0;
-            windows.incoming.expire(now, |_| given_up += 1);
-            self.metrics.add(Counter::MessagesDroppedAwaitPubrelTimeout, given_up);
-            if let Some(at) = windows.incoming.next_deadline() {
+            let mut given_up = Vec::new();
+            windows.incoming.expire(now, |id| given_up.push(id.get()));
+            self.metrics.add(Counter::MessagesDroppedAwaitPubrelTimeout, given_up.len() as u64);
+            let next = windows.incoming.next_deadline();
+            if let Some(at) = next {
                 windows.release_deadline = Some((at, self.deadlines.arm(at, Due::Traffic(session))));
+            }
+            if let Some(number) = self.number_of(session) {
+                for packet_id in given_up {
+                    self.record(Record::Released { session: number, packet_id }, actions);
+                }
             }
         }
         if retry_due {
@@ -178,7 +204,8 @@ impl ShardCore {
         if windows.outgoing.is_empty() || !link.retries() {
             return;
         }
-        if !windows.acknowledged && !link.is_withheld {
+        // What waits for the disk must not go out before it; it is no repeat then.
+        if !windows.acknowledged && !link.is_withheld && !self.has_gated(conn) {
             let again: Vec<(PacketId, Option<Delivery>)> = windows
                 .outgoing
                 .iter()
@@ -195,7 +222,7 @@ impl ShardCore {
     }
 
     /// Names a session for other shards.
-    pub(super) const fn member(&self, session: SessionId) -> MemberId {
+    pub(crate) const fn member(&self, session: SessionId) -> MemberId {
         MemberId { shard: self.shard, session }
     }
 

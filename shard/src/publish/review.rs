@@ -12,7 +12,6 @@ use dunlin_wire::topic::{self, FilterKind};
 use dunlin_wire::types::QoS;
 
 use super::delivery::Delivery;
-use super::special::Special;
 use super::subscribe::{Asked, authorization_counter};
 use crate::action::Actions;
 use crate::core::{Asker, ShardCore};
@@ -172,8 +171,9 @@ impl ShardCore {
             let review = self.review_of(conn)?;
             if let Some(written) = review.special.pop() {
                 match self.routing.specials.get(session.index, &written) {
-                    Some(Special::Shared { qos, .. } | Special::Exclusive { qos }) => {
-                        return Some((written, *qos));
+                    Some(special) => {
+                        let qos = special.qos();
+                        return Some((written, qos));
                     }
                     None => continue,
                 }
@@ -248,18 +248,26 @@ impl ShardCore {
         let rules = self.delivery_rules();
         for delivery in self.take_queue(session) {
             match self.fate(session, refused, &delivery) {
-                Fate::Waits => self.enqueue(session.index, delivery, &rules),
-                Fate::Dropped => self.metrics.count(Counter::DeliveryDroppedNotAuthorized),
-                Fate::Returned(written) => {
-                    self.metrics.count(Counter::DeliveryRedispatched);
-                    self.return_message(session, written, delivery.message, actions);
+                Fate::Waits => self.enqueue(session.index, delivery, &rules, actions),
+                Fate::Dropped => {
+                    self.metrics.count(Counter::DeliveryDroppedNotAuthorized);
+                    self.note_done(session.index, delivery.id(), actions);
                 }
+                Fate::Returned(written) => self.return_stored(session, written, &delivery, actions),
             }
+        }
+        if self.durable.is_on() {
+            self.refuse_away(session, refused);
         }
     }
 
-    fn fate<'a>(&self, session: SessionId, refused: &'a [Box<str>], delivery: &Delivery) -> Fate<'a> {
-        if let Some(group) = delivery.group {
+    pub(crate) fn fate<'a>(
+        &self,
+        session: SessionId,
+        refused: &'a [Box<str>],
+        delivery: &Delivery,
+    ) -> Fate<'a> {
+        if let Some(group) = delivery.group() {
             let left = refused.iter().find(|written| self.group_of(written) == Some(group));
             return left.map_or(Fate::Waits, |written| Fate::Returned(written));
         }
@@ -300,7 +308,7 @@ impl ShardCore {
 }
 
 /// What becomes of a waiting message when subscriptions of its session were refused.
-enum Fate<'a> {
+pub(crate) enum Fate<'a> {
     /// It still has a subscription.
     Waits,
     /// It has none.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::QoS;
 
 use super::delivery::Terms;
@@ -20,11 +21,21 @@ use crate::topics::Page;
 
 /// Whether anybody wanted a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Routed {
+pub(crate) enum Routed {
     /// At least one subscriber here, or another shard that may have one.
     ToSome,
     /// Nobody.
     ToNobody,
+}
+
+impl Routed {
+    /// What the publisher hears.
+    pub(crate) const fn reason(self) -> ReasonCode {
+        match self {
+            Self::ToNobody => ReasonCode::NoMatchingSubscribers,
+            Self::ToSome => ReasonCode::Success,
+        }
+    }
 }
 
 impl ShardCore {
@@ -35,12 +46,38 @@ impl ShardCore {
         publisher: Publisher,
         actions: &mut Actions,
     ) -> Routed {
-        let here = self.deliver_here(publication, publisher, self.shard, actions);
         let elsewhere =
-            if self.shard_count > 1 { self.forward(publication, actions) } else { Routed::ToNobody };
-        // [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5] [MQTT311-3.3.1-7] [MQTT311-3.3.1-12]
-        if publication.view().retain && self.configs.current().retain_available {
-            self.retain(publication, actions);
+            if self.shard_count > 1 { self.route_elsewhere(publication, actions) } else { Routed::ToNobody };
+        self.route_here(publication, publisher, elsewhere, actions)
+    }
+
+    /// Hands a message to the other shards that want it, and to the home of its topic if it is to be retained.
+    pub(crate) fn route_elsewhere(
+        &mut self,
+        publication: &mut Publication<'_>,
+        actions: &mut Actions,
+    ) -> Routed {
+        let elsewhere = self.forward(publication, actions);
+        if self.is_retained(publication) {
+            self.retain_elsewhere(publication, actions);
+        }
+        elsewhere
+    }
+
+    /// Hands a message to this shard's subscribers, and keeps it if it is to be retained and its topic's home is here. Whether
+    /// anybody wanted it, here or `elsewhere`.
+    pub(crate) fn route_here(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Publisher,
+        elsewhere: Routed,
+        actions: &mut Actions,
+    ) -> Routed {
+        let here = self.deliver_here(publication, publisher, self.shard, actions);
+        if self.is_retained(publication)
+            && home::shard_of_topic(publication.view().topic, self.shard_count) == self.shard
+        {
+            self.keep_retained(publication.keep(), actions);
         }
         if here == Routed::ToSome || elsewhere == Routed::ToSome {
             return Routed::ToSome;
@@ -69,7 +106,17 @@ impl ShardCore {
             self.metrics.add(Counter::DeliveryDroppedNoLocal, not_local);
         }
         self.routing.matches = matches;
+        if self.durable.is_on() {
+            self.finish_taking(publication.view(), actions);
+        }
         routed
+    }
+
+    /// Whether a message is kept for later subscribers.
+    ///
+    /// [MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5] [MQTT311-3.3.1-7] [MQTT311-3.3.1-12]
+    fn is_retained(&self, publication: &Publication<'_>) -> bool {
+        publication.view().retain && self.configs.current().retain_available
     }
 
     fn hand_out(
@@ -139,13 +186,20 @@ impl ShardCore {
             return;
         }
         lane.sent();
-        actions.list.push(Action::Mesh { to, message: message() });
+        let mut message = message();
+        if self.durable.asks_shards()
+            && let Some(ask) = self.note_asked(to, &message)
+            && let MeshMessage::DeliverTo(delivery) = &mut message
+        {
+            delivery.asked = Some(ask);
+        }
+        actions.list.push(Action::Mesh { to, message });
     }
 
     /// Stops reading from a publisher that feeds a full lane; it goes on when the lane has drained.
     ///
     /// Looks at the lanes of the last message that was forwarded.
-    pub(super) fn pause_if_lanes_are_high(&mut self, conn: ConnId, actions: &mut Actions) {
+    pub(crate) fn pause_if_lanes_are_high(&mut self, conn: ConnId, actions: &mut Actions) {
         if self.shard_count <= 1 {
             return;
         }
@@ -158,16 +212,11 @@ impl ShardCore {
         }
     }
 
-    /// Brings a retained message to the home of its topic.
-    fn retain(&mut self, publication: &mut Publication<'_>, actions: &mut Actions) {
+    /// Brings a retained message to the home of its topic, if that is another shard.
+    fn retain_elsewhere(&mut self, publication: &mut Publication<'_>, actions: &mut Actions) {
         let view = *publication.view();
-        if view.payload.len() as u64 > u64::from(self.configs.current().max_retained_payload_size) {
-            self.metrics.count(Counter::MessagesDroppedRetainedFull);
-            return;
-        }
         let home = home::shard_of_topic(view.topic, self.shard_count);
         if home == self.shard {
-            self.keep_retained(publication.keep());
             return;
         }
         let covered = self.routing.wanted.iter().collect();
@@ -178,12 +227,25 @@ impl ShardCore {
     }
 
     /// Keeps a retained message whose topic has its home here, or forgets the one that is kept.
-    pub(super) fn keep_retained(&mut self, message: Message) {
+    pub(super) fn keep_retained(&mut self, message: Message, actions: &mut Actions) {
         let view = message.view();
+        if view.payload.len() as u64 > u64::from(self.configs.current().max_retained_payload_size) {
+            self.metrics.count(Counter::MessagesDroppedRetainedFull);
+            return;
+        }
+        // The broker's own reports are made anew after a restart.
+        let is_recorded = self.durable.is_on() && !view.topic.starts_with(SYS_PREFIX);
         let routing = &mut self.routing;
         // [MQTT5-3.3.1-6] [MQTT5-3.3.1-7] [MQTT311-3.3.1-10] [MQTT311-3.3.1-11]
         if view.payload.is_empty() {
-            routing.retained.clear(view.topic);
+            if routing.retained.clear(view.topic).is_some() && is_recorded {
+                self.record_retained_cleared(view.topic, actions);
+            }
+            return;
+        }
+        if is_recorded && !self.durable.takes_new() {
+            self.metrics.count(Counter::MessagesDroppedStoreFull);
+            self.refuse_promise();
             return;
         }
         let now = self.now.wall;
@@ -201,14 +263,17 @@ impl ShardCore {
         }
         let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
         let topic: Box<str> = view.topic.into();
-        routing.retained.set(&topic, message, bytes);
+        routing.retained.set(&topic, message.clone(), bytes);
         self.metrics.count(Counter::MessagesRetained);
+        if is_recorded {
+            self.record_retained(&message, actions);
+        }
     }
 
     /// A retained publication arrives at the home of its topic.
     pub(super) fn on_retain(&mut self, from: ShardId, update: RetainUpdate, actions: &mut Actions) {
         let RetainUpdate { message, covered } = update;
-        self.keep_retained(message.clone());
+        self.keep_retained(message.clone(), actions);
         // Who asked for the topic after the publisher's shard looked hears of it from here.
         let mut publication = Publication::of_message(&message, self.now.wall);
         if !covered.contains(&self.shard) {
@@ -225,7 +290,7 @@ impl ShardCore {
     }
 
     /// Notes that this shard wants a filter now, or does not any more; announced before the event is over.
-    pub(super) fn note_interest(&mut self, filter: &str, wanted: Wanted) {
+    pub(crate) fn note_interest(&mut self, filter: &str, wanted: Wanted) {
         if self.shard_count > 1 {
             self.routing.unannounced.changes.push((filter.into(), wanted));
         }
@@ -248,3 +313,10 @@ impl ShardCore {
 
 /// Retained messages looked at for expiry each time one is kept: the store is swept as fast as it grows.
 const RETAINED_SWEEP_STEPS: usize = 2;
+
+impl ShardCore {
+    /// All shards but this one.
+    pub(crate) fn other_shards(&self) -> Vec<ShardId> {
+        self.routing.announcements.others().collect()
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use dunlin_persist::Record;
 use dunlin_wire::topic::FilterKind;
 use dunlin_wire::types::{QoS, SubscriptionOptions};
 
@@ -11,6 +12,7 @@ use super::remote::{Question, Waiter};
 use super::special::Special;
 use crate::action::{Action, Actions};
 use crate::core::ShardCore;
+use crate::durable::Owed;
 use crate::home;
 use crate::ids::{SessionId, ShardId, Token};
 use crate::mesh::{
@@ -26,17 +28,34 @@ impl ShardCore {
     pub(super) fn join_group(
         &mut self,
         session: SessionId,
+        names: (&str, &str),
+        written: &str,
+        terms: (SubscriptionOptions, u32),
+        actions: &mut Actions,
+    ) -> Option<Token> {
+        self.join_group_as(session, names, written, terms, true, actions)
+    }
+
+    /// As [`Self::join_group`], for a session that may be without a connection.
+    pub(crate) fn join_group_as(
+        &mut self,
+        session: SessionId,
         (group, filter): (&str, &str),
         written: &str,
         (options, subscription_id): (SubscriptionOptions, u32),
+        is_connected: bool,
         actions: &mut Actions,
     ) -> Option<Token> {
         let key = group_key(self.routing.key, group, filter);
-        self.routing.specials.insert(session.index, written, Special::Shared { key, qos: options.qos });
+        self.routing.specials.insert(
+            session.index,
+            written,
+            Special::Shared { key, options, subscription_id },
+        );
         let home = self.group_home(key);
         if home == self.shard {
             let member = Member { id: self.member(session), options, subscription_id };
-            self.join_here(group, filter, member, true);
+            self.join_here(group, filter, member, is_connected);
             return None;
         }
         let token = self.routing.questions.ask(Question::Join { subscribing: None });
@@ -47,7 +66,7 @@ impl ShardCore {
             session,
             options,
             subscription_id,
-            is_connected: true,
+            is_connected,
         };
         actions.list.push(Action::Mesh { to: home, message: MeshMessage::GroupJoin(Box::new(join)) });
         Some(token)
@@ -173,6 +192,7 @@ impl ShardCore {
             group_id: id,
             options: member.options,
             subscription_id: member.subscription_id,
+            asked: None,
             message: publication.keep(),
         };
         if member.id.shard == self.shard {
@@ -229,24 +249,52 @@ impl ShardCore {
         self.metrics.count(Counter::DeliveryRedispatched);
         let tried = [MemberId { shard: from, session: back.session }];
         let mut publication = Publication::of_message(&back.message, self.now.wall);
+        self.begin_promise();
         self.deliver_to_group(back.group_id, &mut publication, from, &tried, actions);
+        if self.durable.is_on() {
+            self.finish_taking(publication.view(), actions);
+            let promise = self.take_promise();
+            if let Some(asked) = back.asked {
+                self.extend_promises(asked, &promise);
+            }
+        }
     }
 
     /// A message that was meant for a session of this shard goes back to its group, if the session is still a member.
     pub(super) fn return_to_group(&mut self, session: SessionId, delivery: &Delivery, actions: &mut Actions) {
         let membership =
-            delivery.group.and_then(|group| self.routing.specials.membership(session.index, group));
+            delivery.group().and_then(|group| self.routing.specials.membership(session.index, group));
         let Some(written) = membership.map(Box::<str>::from) else {
             let rules = self.delivery_rules();
-            self.enqueue(session.index, delivery.clone(), &rules);
+            self.enqueue(session.index, delivery.clone(), &rules, actions);
             return;
         };
+        self.return_stored(session, &written, delivery, actions);
+    }
+
+    /// Brings a message back to the home of its group. If it is stored here, it is kept until another member has it.
+    pub(crate) fn return_stored(
+        &mut self,
+        session: SessionId,
+        written: &str,
+        delivery: &Delivery,
+        actions: &mut Actions,
+    ) {
         self.metrics.count(Counter::DeliveryRedispatched);
-        self.return_message(session, &written, delivery.message.clone(), actions);
+        let number = self.number_of(session.index);
+        let (Some(message), Some(session_no)) = (delivery.id(), number) else {
+            self.return_message(session, written, delivery.message.clone(), actions);
+            return;
+        };
+        self.begin_promise();
+        self.return_message(session, written, delivery.message.clone(), actions);
+        let promise = self.take_promise().of_other_shards();
+        let done = Record::Done { session: session_no, messages: vec![message] };
+        self.answer(Owed::Record(Box::new(done)), promise, actions);
     }
 
     /// Brings a message back to the home of a group.
-    pub(super) fn return_message(
+    pub(crate) fn return_message(
         &mut self,
         session: SessionId,
         written: &str,
@@ -280,10 +328,13 @@ impl ShardCore {
         };
         let mut publication = Publication::of_message(message, self.now.wall);
         self.deliver_to_group(id, &mut publication, member.shard, &[member], actions);
+        if self.durable.is_on() {
+            self.finish_taking(publication.view(), actions);
+        }
     }
 
     /// The group that a subscription as it was written is a membership of.
-    pub(super) fn group_of(&self, written: &str) -> Option<GroupKey> {
+    pub(crate) fn group_of(&self, written: &str) -> Option<GroupKey> {
         match FilterKind::parse(written) {
             Ok(FilterKind::Shared { group, filter }) => Some(group_key(self.routing.key, group, filter)),
             Ok(FilterKind::Plain | FilterKind::Exclusive { .. }) | Err(_) => None,

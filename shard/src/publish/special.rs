@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_wire::types::QoS;
+use dunlin_wire::types::{QoS, SubscriptionOptions};
 
 use crate::mesh::GroupKey;
 use crate::topics::MemberId;
@@ -15,7 +15,9 @@ pub(crate) enum Special {
         /// Names the group.
         key: GroupKey,
         /// Granted.
-        qos: QoS,
+        options: SubscriptionOptions,
+        /// Subscription Identifier; 0 for none.
+        subscription_id: u32,
     },
     /// The topic is this session's; it also stands in the topic index as a plain filter.
     Exclusive {
@@ -25,6 +27,14 @@ pub(crate) enum Special {
 }
 
 impl Special {
+    /// The QoS granted.
+    pub(crate) const fn qos(&self) -> QoS {
+        match self {
+            Self::Shared { options, .. } => options.qos,
+            Self::Exclusive { qos } => *qos,
+        }
+    }
+
     const fn is_shared(&self) -> bool {
         matches!(self, Self::Shared { .. })
     }
@@ -157,7 +167,11 @@ mod tests {
         specials.insert(1, "$exclusive/a", EXCLUSIVE);
         specials.insert(2, "$exclusive/u", EXCLUSIVE);
         let key = GroupKey(std::num::NonZeroU64::MIN);
-        specials.insert(2, "$share/g/f", Special::Shared { key, qos: QoS::AtMostOnce });
+        specials.insert(
+            2,
+            "$share/g/f",
+            Special::Shared { key, options: SubscriptionOptions::default(), subscription_id: 0 },
+        );
         assert_eq!((specials.shared_count(), specials.count_of(1), specials.count_of(2)), (1, 2, 2));
         assert_eq!(specials.membership(2, key), Some("$share/g/f"));
         let texts: Vec<String> = specials.remove_all(1).into_keys().map(String::from).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use dunlin_persist::{Record, record};
 use dunlin_wire::packet::{Packet, ReasonCodes, ReasonProperties, SubAck, Subscribe};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::topic::{FilterKind, has_wildcard};
@@ -14,6 +15,7 @@ use super::special::Special;
 use crate::action::{Action, Actions};
 use crate::connection::{Hold, Refusal, State};
 use crate::core::{Asker, ShardCore};
+use crate::durable::{Owed, Promise};
 use crate::home;
 use crate::hooks::{Access, AccessRequest, Answer, SessionEvent};
 use crate::ids::{ConnId, SessionId, Token};
@@ -23,7 +25,7 @@ use crate::topics::Subscriber;
 
 /// A SUBSCRIBE that is being worked on.
 #[derive(Debug)]
-pub(super) struct Subscribing {
+pub(crate) struct Subscribing {
     pub(super) conn: ConnId,
     session: SessionId,
     packet_id: PacketId,
@@ -39,6 +41,15 @@ pub(super) struct Subscribing {
     /// Answers that SUBACK waits for.
     open_count: u32,
     replays: Vec<ReplayJob>,
+    /// The last record of one of the subscriptions; 0 if none is recorded.
+    recorded: u64,
+}
+
+impl Subscribing {
+    /// Whose it is.
+    pub(crate) const fn conn(&self) -> ConnId {
+        self.conn
+    }
 }
 
 /// What is known already about the filter at hand.
@@ -95,6 +106,7 @@ impl ShardCore {
             joins: Vec::new(),
             open_count: 0,
             replays: Vec::new(),
+            recorded: 0,
         };
         let mut filters = subscribe.filters();
         for wish in filters.by_ref() {
@@ -152,7 +164,7 @@ impl ShardCore {
         let waits_for_interest = !self.routing.announcements.is_settled();
         work.open_count += u32::from(waits_for_interest);
         if work.open_count == 0 {
-            self.finish_subscribe(work, actions);
+            self.answer_subscribe(work, actions);
             return;
         }
         let joins = std::mem::take(&mut work.joins);
@@ -174,7 +186,17 @@ impl ShardCore {
         if work.open_count == 0
             && let Some(work) = self.routing.subscribing.take(parked)
         {
-            self.finish_subscribe(work, actions);
+            self.answer_subscribe(work, actions);
+        }
+    }
+
+    /// Sends SUBACK when the subscriptions are on the disk.
+    fn answer_subscribe(&mut self, work: Subscribing, actions: &mut Actions) {
+        if self.durable.is_on() {
+            let promise = Promise::of(work.recorded);
+            self.answer(Owed::SubAck(Box::new(work)), promise, actions);
+        } else {
+            self.say_suback(work, actions);
         }
     }
 
@@ -182,7 +204,7 @@ impl ShardCore {
     ///
     /// [MQTT5-3.8.4-1] [MQTT5-3.8.4-2] [MQTT5-3.8.4-6] [MQTT5-3.8.4-7] [MQTT311-3.8.4-1] [MQTT311-3.8.4-2]
     /// [MQTT311-3.8.4-5]
-    fn finish_subscribe(&mut self, work: Subscribing, actions: &mut Actions) {
+    pub(crate) fn say_suback(&mut self, work: Subscribing, actions: &mut Actions) {
         if !self.is_live(work.conn) {
             return;
         }
@@ -199,7 +221,7 @@ impl ShardCore {
     }
 
     /// Whether a connection still takes packets.
-    pub(super) fn is_live(&self, conn: ConnId) -> bool {
+    pub(crate) fn is_live(&self, conn: ConnId) -> bool {
         self.connections.get(conn).is_some_and(|connection| connection.state == State::Connected)
     }
 
@@ -283,6 +305,10 @@ impl ShardCore {
             && !connection.peer.ip().is_loopback()
         {
             return Err(ReasonCode::NotAuthorized);
+        }
+        let is_durable = self.durable.is_on() && self.number_of(work.session.index).is_some();
+        if is_durable && !self.durable.takes_new() {
+            return Err(ReasonCode::QuotaExceeded);
         }
         let Some(count_max) = mqtt.max_subscriptions else { return Ok(()) };
         let held = self.subscription_count(work.session);
@@ -462,6 +488,17 @@ impl ShardCore {
                 }
                 self.routing.specials.insert(work.session.index, wish.written, Special::Exclusive { qos });
             }
+        }
+        if self.durable.is_on()
+            && let Some(session) = self.number_of(work.session.index)
+        {
+            let subscription = record::Subscription {
+                filter: wish.written.into(),
+                options: options.as_u8(),
+                identifier: work.subscription_id,
+            };
+            self.record(Record::Subscribed { session, subscription }, actions);
+            work.recorded = self.durable.appended();
         }
         self.metrics.count(Counter::ClientSubscribe);
         if let (Some(hook), Some(entry)) = (&mut self.hooks.session, self.sessions.get(work.session)) {

@@ -1,5 +1,6 @@
 //! UNSUBSCRIBE: filter by filter, then one UNSUBACK.
 
+use dunlin_persist::Record;
 use dunlin_wire::packet::{Packet, ReasonCodes, ReasonProperties, UnsubAck, Unsubscribe};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::topic::FilterKind;
@@ -7,6 +8,7 @@ use dunlin_wire::topic::FilterKind;
 use crate::action::Actions;
 use crate::connection::Refusal;
 use crate::core::ShardCore;
+use crate::durable::{Owed, Promise};
 use crate::hooks::SessionEvent;
 use crate::ids::{ConnId, SessionId};
 use crate::metrics::Counter;
@@ -27,10 +29,19 @@ impl ShardCore {
         let (index, is_v5) = (connection.session, connection.version.is_v5());
         let Some(session) = self.sessions.id_at(index) else { return };
         let mut codes = Vec::new();
+        let recorded = self.durable.appended();
         for filter in unsubscribe.filters() {
             codes.push(self.unsubscribe_one(session, filter, actions));
         }
         self.announce(actions);
+        if self.durable.is_on() {
+            let appended = self.durable.appended();
+            let promise = Promise::of(if appended > recorded { appended } else { 0 });
+            let codes = if is_v5 { codes.into() } else { Box::default() };
+            let packet_id = unsubscribe.packet_id;
+            self.answer(Owed::UnsubAck { conn, packet_id, codes }, promise, actions);
+            return;
+        }
         let ack = UnsubAck {
             packet_id: unsubscribe.packet_id,
             properties: ReasonProperties::NONE,
@@ -69,6 +80,11 @@ impl ShardCore {
         }
         if !matches!(kind, FilterKind::Shared { .. }) {
             self.cancel_replay(session.index, kind.filter(written));
+        }
+        if self.durable.is_on()
+            && let Some(session) = self.number_of(session.index)
+        {
+            self.record(Record::Unsubscribed { session, filter: written.into() }, actions);
         }
         self.metrics.count(Counter::ClientUnsubscribe);
         if let (Some(hook), Some(entry)) = (&mut self.hooks.session, self.sessions.get(session)) {

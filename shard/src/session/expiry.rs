@@ -11,7 +11,7 @@ use crate::deadlines::Due;
 use crate::hooks::SessionEvent;
 use crate::ids::SessionId;
 use crate::metrics::Counter;
-use crate::time::Mono;
+use crate::time::{Mono, Past};
 
 /// Seconds that the session of a CONNECT outlives its connection under these settings. `[MQTT5-3.1.2-23]`
 pub(crate) fn granted_seconds(connect: &Connect<'_>, mqtt: &Mqtt) -> u32 {
@@ -96,7 +96,7 @@ impl ShardCore {
 }
 
 /// Whether a Will has waited for its delay.
-fn will_is_due(detached_at: Mono, rare: Option<&super::Rare>, now: Mono) -> bool {
+fn will_is_due(detached_at: Past, rare: Option<&super::Rare>, now: Mono) -> bool {
     rare.and_then(|rare| rare.will.as_ref())
         .is_some_and(|will| detached_at.plus_seconds(u64::from(will.delay_seconds)) <= now)
 }

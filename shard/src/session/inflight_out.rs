@@ -209,6 +209,12 @@ impl<M> InflightOut<M> {
         Ok(())
     }
 
+    /// The message that was sent, or is about to be sent, under this identifier.
+    #[must_use]
+    pub fn get(&self, id: PacketId) -> Option<&M> {
+        self.entries[self.position(id)?].message.as_ref()
+    }
+
     /// Gives a message up that could not be sent, as if it had been acknowledged `[MQTT5-3.1.2-25]`; it comes out.
     pub fn forget(&mut self, id: PacketId) -> Option<M> {
         let at = self.position(id)?;

@@ -1,9 +1,10 @@
 //! A client's session: survives connections, lives on the client's home core.
 
 use crate::deadlines::DeadlineKey;
+use crate::durable::Stored;
 use crate::ids::{ConnId, SessionId};
 use crate::publish::Traffic;
-use crate::time::Mono;
+use crate::time::{Mono, Past};
 
 pub(crate) mod expiry;
 pub mod inflight_in;
@@ -36,7 +37,7 @@ pub(crate) struct Session {
     /// Seconds that it outlives its connection; 0: none, [`NEVER_EXPIRES`]: for ever.
     pub(crate) expiry_seconds: u32,
     /// When its connection went; only meaningful without one.
-    pub(crate) detached_at: Mono,
+    pub(crate) detached_at: Past,
     /// When its Will or its end is due; only without a connection.
     pub(crate) deadline: Option<DeadlineKey>,
     /// What few sessions have.
@@ -52,6 +53,15 @@ pub(crate) struct Rare {
     pub(crate) will: Option<Will>,
     /// User name, kept only if a hook may ask for it.
     pub(crate) user_name: Option<Box<str>>,
+    /// What a durable session has on the disk.
+    pub(crate) stored: Option<Stored>,
+}
+
+impl Rare {
+    /// Whether nothing is in it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.will.is_none() && self.user_name.is_none() && self.stored.is_none()
+    }
 }
 
 /// `Session::expiry_seconds` of a session that does not expire (§MQTT5 3.1.2.11.2).
@@ -64,7 +74,7 @@ impl Session {
             client_id: client_id.into(),
             link: Link::NONE,
             expiry_seconds: 0,
-            detached_at: Mono(0),
+            detached_at: Past(0),
             deadline: None,
             rare: None,
             traffic: Traffic::default(),
@@ -96,7 +106,7 @@ impl Session {
     pub(crate) fn take_will(&mut self) -> Option<Will> {
         let rare = self.rare.as_mut()?;
         let will = rare.will.take();
-        if rare.user_name.is_none() {
+        if rare.is_empty() {
             self.rare = None;
         }
         will

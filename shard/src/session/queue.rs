@@ -26,6 +26,11 @@ pub struct QueueLimits {
     pub stores_qos0: bool,
 }
 
+impl QueueLimits {
+    /// No bounds.
+    pub const NONE: Self = Self { count_max: None, bytes_max: None, stores_qos0: true };
+}
+
 /// A message that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting<M> {
@@ -235,6 +240,24 @@ impl<M> Queue<M> {
         let lines = self.0.take().map_or_else(Vec::new, |lines| lines.lines);
         lines.into_iter().flat_map(|mut line| {
             std::iter::from_fn(move || line.take_oldest().map(|waiting| (line.priority, waiting)))
+        })
+    }
+
+    /// Whether a QoS 1 or 2 message waits that `order` finds equal, if all of a priority stand in that order. What `order` does
+    /// not know is passed over one by one. O(priorities in use × log messages) else.
+    #[must_use]
+    pub fn has_sorted_by(&self, order: impl Fn(&M) -> Option<std::cmp::Ordering>) -> bool {
+        let lines = self.0.iter().flat_map(|lines| lines.lines.iter());
+        lines.into_iter().any(|line| {
+            let found = line
+                .above
+                .binary_search_by(|stamped| order(&stamped.message).unwrap_or(std::cmp::Ordering::Less));
+            found.is_ok()
+                || line.above.iter().any(|stamped| order(&stamped.message).is_none())
+                    && line
+                        .above
+                        .iter()
+                        .any(|stamped| order(&stamped.message) == Some(std::cmp::Ordering::Equal))
         })
     }
 

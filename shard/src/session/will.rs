@@ -1,5 +1,6 @@
 //! The Will: a message that the broker publishes for a client that has gone (§3.1.2.5, §MQTT5 3.1.3.2).
 
+use dunlin_persist::{Record, SessionNo};
 use dunlin_wire::packet;
 use dunlin_wire::types::QoS;
 
@@ -7,6 +8,7 @@ use crate::action::Actions;
 use crate::config::Mqtt;
 use crate::connection::Refusal;
 use crate::core::{Asker, ShardCore};
+use crate::durable::{Owed, Promise};
 use crate::hooks::{Access, AccessRequest, Answer};
 use crate::ids::SessionId;
 use crate::message::{Message, MessageView};
@@ -31,6 +33,8 @@ pub(crate) struct Will {
 pub(crate) struct DueWill {
     will: Will,
     user_name: Option<Box<str>>,
+    /// The durable session whose it was.
+    session: Option<SessionNo>,
 }
 
 impl Will {
@@ -51,6 +55,16 @@ impl Will {
         }
         .to_message();
         Self { message, delay_seconds: will.properties.will_delay_interval.unwrap_or(0), peer }
+    }
+
+    /// A Will that was recorded before a restart.
+    pub(crate) const fn restored(message: Message, delay_seconds: u32, peer: Peer) -> Self {
+        Self { message, delay_seconds, peer }
+    }
+
+    /// Where the client was.
+    pub(crate) const fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Whether a server with these settings takes the Will.
@@ -80,8 +94,9 @@ impl ShardCore {
             return;
         };
         let user_name = session.user_name().map(Into::into);
+        let number = session.number();
         if let Some(will) = session.take_will() {
-            self.due_wills.push_back(DueWill { will, user_name });
+            self.due_wills.push_back(DueWill { will, user_name, session: number });
         }
     }
 
@@ -115,6 +130,7 @@ impl ShardCore {
             self.publish_will_now(&due, actions);
         } else {
             self.metrics.count(Counter::WillNotAuthorized);
+            self.record_will_gone(due.session, Promise::NONE, actions);
         }
     }
 
@@ -123,7 +139,21 @@ impl ShardCore {
         self.metrics.count(Counter::WillPublished);
         // Its Message Expiry Interval begins now.
         let message = MessageView { received_at: self.now.wall, ..due.will.message.view() }.to_message();
+        self.begin_promise();
         self.publish_internal(&message, actions);
+        let promise = self.take_promise().of_other_shards();
+        self.record_will_gone(due.session, promise, actions);
+    }
+
+    /// Records that a Will is not to be published again, when all who get it have it. Not for a session that is back with another
+    /// one, or has ended.
+    fn record_will_gone(&mut self, session: Option<SessionNo>, promise: Promise, actions: &mut Actions) {
+        let Some(session) = session else { return };
+        let is_alone = self.session_numbered(session).is_some_and(|id| self.sessions.conn_of(id).is_none());
+        if is_alone {
+            let gone = Box::new(Record::WillGone { session });
+            self.answer(Owed::Record(gone), promise, actions);
+        }
     }
 }
 
