@@ -181,8 +181,8 @@ impl ShardCore {
                 self.restore_filter(id, written, options, subscription.identifier, true);
             }
             FilterKind::Shared { group, filter } => {
-                let terms = (options, subscription.identifier);
-                self.join_group_as(id, (group, filter), written, terms, false, actions);
+                let terms = (options, subscription.identifier, false);
+                self.join_group_as(id, (group, filter), written, terms, actions);
             }
             FilterKind::Exclusive { topic } => {
                 self.restore_filter(id, topic, options, subscription.identifier, false);

@@ -90,6 +90,7 @@ impl ShardCore {
             }
             away.outgoing.pop_front();
             self.restore_outgoing(id.index, sent.packet_id, message, actions);
+            self.release_awake(id.index);
         } else {
             if away.queue.front() != Some(&name) {
                 return false;
@@ -131,20 +132,25 @@ impl ShardCore {
     /// go on.
     fn restore_releases(&mut self, session: u32) {
         let Some(entry) = self.sessions.at_mut(session) else { return };
-        let Some(conn) = entry.conn() else { return };
-        if !entry.has_away_outgoing() {
+        if entry.conn().is_none() || !entry.has_away_outgoing() {
             return;
         }
-        loop {
-            let Some(away) = entry.stored_mut().and_then(|stored| stored.away.as_mut()) else { break };
+        while let Some(away) = entry.stored_mut().and_then(|stored| stored.away.as_mut()) {
             let Some(sent) = away.outgoing.pop_front_if(|sent| sent.message.is_none()) else { break };
             if let Some(packet_id) = PacketId::new(sent.packet_id) {
                 entry.traffic.windows_mut().outgoing.restore(packet_id, QoS::ExactlyOnce, None);
             }
         }
-        let is_through = !entry.has_away_outgoing();
+        self.release_awake(session);
+    }
+
+    /// The client's packets go on when all that was sent earlier is in the window.
+    fn release_awake(&mut self, session: u32) {
+        let Some(entry) = self.sessions.at_mut(session) else { return };
         entry.shed_away();
-        if is_through {
+        if let Some(conn) = entry.conn()
+            && !entry.has_away_outgoing()
+        {
             self.release(conn, Hold::Store);
         }
     }

@@ -340,8 +340,12 @@ impl ShardCore {
         let entry = self.sessions.at_mut(session)?;
         let link = entry.link;
         let conn = link.conn()?;
+        if entry.has_away_outgoing() {
+            // What was sent on an earlier connection goes first.
+            return None;
+        }
         let windows = entry.traffic.windows.as_mut()?;
-        if link.is_withheld || link.unsent_bytes > rules.unsent_bytes_high || windows.queue.is_empty() {
+        if !rules.is_clear(&link) || windows.queue.is_empty() {
             return None;
         }
         let has_room = windows.outgoing.has_room(rules.window(&link));

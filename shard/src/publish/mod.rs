@@ -272,4 +272,4 @@ fn queue_limits(mqtt: &Mqtt) -> QueueLimits {
 const _: () = assert!(size_of::<Traffic>() == 24, "part of what an idle session costs");
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

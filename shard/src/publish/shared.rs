@@ -33,17 +33,16 @@ impl ShardCore {
         terms: (SubscriptionOptions, u32),
         actions: &mut Actions,
     ) -> Option<Token> {
-        self.join_group_as(session, names, written, terms, true, actions)
+        self.join_group_as(session, names, written, (terms.0, terms.1, true), actions)
     }
 
-    /// As [`Self::join_group`], for a session that may be without a connection.
+    /// As [`Self::join_group`], for a session that may be without a connection: the last of the terms.
     pub(crate) fn join_group_as(
         &mut self,
         session: SessionId,
         (group, filter): (&str, &str),
         written: &str,
-        (options, subscription_id): (SubscriptionOptions, u32),
-        is_connected: bool,
+        (options, subscription_id, is_connected): (SubscriptionOptions, u32, bool),
         actions: &mut Actions,
     ) -> Option<Token> {
         let key = group_key(self.routing.key, group, filter);

@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use dunlin_persist::{FetchedMessage, MessageId, SessionNo};
 use dunlin_wire::packet::{ConnAck, Connect, ConnectProperties, Packet};
 use dunlin_wire::types::Version;
 use dunlin_wire::{Limits, decoder};
 
 use crate::action::{Action, Actions, Arrival};
-use crate::config::{Config, Mqtt};
+use crate::config::{Config, Durability, Mqtt};
 use crate::control::{Answered, Control};
 use crate::core::{Setup, ShardCore};
 use crate::event::Event;
@@ -23,7 +24,10 @@ use crate::peer::Peer;
 use crate::time::{Mono, NS_PER_MS, Now, WallMs};
 
 mod core_ops;
+pub(crate) mod log;
 pub(crate) mod mechanism;
+
+use self::log::Log;
 
 /// Names a client of a [`World`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,10 @@ pub(crate) struct World {
     arriving: VecDeque<(Client, ShardId, Box<Arrival>)>,
     pub(crate) answers: Vec<(Token, Answered)>,
     pub(crate) stopped: Vec<ShardId>,
+    /// What the cores appended.
+    pub(crate) logs: Vec<Log>,
+    fetched: VecDeque<(ShardId, SessionNo, Vec<FetchedMessage>)>,
+    config: Arc<Config>,
 }
 
 /// The client's end of a connection.
@@ -133,16 +141,22 @@ impl World {
 
     /// As many cores as sets of hooks.
     pub(crate) fn of_cores(mqtt: Mqtt, hooks: Vec<Hooks>) -> Self {
-        let shard_count = u16::try_from(hooks.len()).unwrap();
-        let config = Arc::new(Config { mqtt, ..Config::default() });
-        let cores: Vec<_> = hooks
-            .into_iter()
-            .zip(0_u16..)
-            .map(|(hooks, shard)| {
-                let config = Arc::clone(&config);
-                ShardCore::new(Setup { shard: ShardId(shard), shard_count, config, hooks, seed: 42 })
-            })
-            .collect();
+        Self::with_config(Config { mqtt, ..Config::default() }, hooks)
+    }
+
+    /// Cores that store what must not be lost, and answer when it is safe.
+    pub(crate) fn durable(mqtt: Mqtt, shard_count: usize) -> Self {
+        let config = Config { mqtt, durability: Durability::Commit };
+        let mut world = Self::with_config(config, (0..shard_count).map(|_| Hooks::default()).collect());
+        world.begin();
+        world
+    }
+
+    /// As many cores as sets of hooks, with these settings. Durable ones have not begun.
+    pub(crate) fn with_config(config: Config, hooks: Vec<Hooks>) -> Self {
+        let config = Arc::new(config);
+        let cores = cores_of(&config, hooks);
+        let logs = cores.iter().map(|_| Log::default()).collect();
         let slots = cores.iter().map(|_| Slots::default()).collect();
         let now = Now { mono: Mono(1_000 * NS_PER_MS), wall: WallMs(1_700_000_000_000) };
         Self {
@@ -155,7 +169,64 @@ impl World {
             arriving: VecDeque::new(),
             answers: Vec::new(),
             stopped: Vec::new(),
+            logs,
+            fetched: VecDeque::new(),
+            config,
         }
+    }
+
+    /// Lets the cores begin with what their logs say.
+    pub(crate) fn begin(&mut self) {
+        for shard in 0..self.cores.len() {
+            let found = self.logs[shard].replay();
+            let first = u64::try_from(shard).unwrap() << 48 | 1;
+            let core = &mut self.cores[shard];
+            core.restore_ids(SessionNo(found.next_session.max(first)), MessageId(found.next_message));
+            for session in found.sessions.into_values() {
+                core.restore_session(session, self.now);
+            }
+            for message in found.retained.values() {
+                core.restore_retained(message);
+            }
+        }
+        for shard in 0..self.cores.len() {
+            self.cores[shard].finish_restore(self.now, &mut self.actions);
+            self.perform(shard_id(shard));
+        }
+        self.settle();
+    }
+
+    /// The process dies and starts again: all connections are gone, and what was not safe.
+    pub(crate) fn crash(&mut self) {
+        self.kill(Vec::new());
+    }
+
+    /// As [`Self::crash`], with hooks for the new cores.
+    pub(crate) fn kill(&mut self, mut hooks: Vec<Hooks>) {
+        hooks.resize_with(self.cores.len(), Hooks::default);
+        self.cores = cores_of(&self.config, hooks);
+        self.mesh.clear();
+        self.arriving.clear();
+        self.fetched.clear();
+        self.actions.clear();
+        for end in &mut self.ends {
+            end.is_closed = true;
+        }
+        for slots in &mut self.slots {
+            *slots = Slots::default();
+        }
+        for log in &mut self.logs {
+            log.crash();
+        }
+        self.begin();
+    }
+
+    /// Syncs are held back, or no longer.
+    pub(crate) fn hold_syncs(&mut self, is_held: bool) {
+        for log in &mut self.logs {
+            log.is_held = is_held;
+        }
+        self.settle();
     }
 
     /// The only core.
@@ -321,9 +392,26 @@ impl World {
     pub(crate) fn handle(&mut self, shard: ShardId, event: Event<'_>) {
         self.cores[usize::from(shard.0)].handle(event, self.now, &mut self.actions);
         self.perform(shard);
-        while let Some((from, to, message)) = self.mesh.pop_front() {
-            self.cores[usize::from(to.0)].handle(Event::Mesh { from, message }, self.now, &mut self.actions);
-            self.perform(to);
+        self.settle();
+    }
+
+    /// All that follows from what the cores asked for.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            if let Some((from, to, message)) = self.mesh.pop_front() {
+                let core = &mut self.cores[usize::from(to.0)];
+                core.handle(Event::Mesh { from, message }, self.now, &mut self.actions);
+                self.perform(to);
+            } else if let Some((shard, session, messages)) = self.fetched.pop_front() {
+                let core = &mut self.cores[usize::from(shard.0)];
+                core.handle(Event::Fetched { session, messages }, self.now, &mut self.actions);
+                self.perform(shard);
+            } else if let Some((shard, seq)) = self.sync() {
+                self.cores[shard].handle(Event::Stored { seq }, self.now, &mut self.actions);
+                self.perform(shard_id(shard));
+            } else {
+                break;
+            }
         }
         while let Some((client, to, arrival)) = self.arriving.pop_front() {
             let conn = self.slots[usize::from(to.0)].take(client);
@@ -331,6 +419,11 @@ impl World {
             (end.at, end.conn) = (to, conn);
             self.handle(to, Event::Arrived { conn, arrival });
         }
+    }
+
+    /// The next log that has something to make safe.
+    fn sync(&mut self) -> Option<(usize, u64)> {
+        self.logs.iter_mut().enumerate().find_map(|(shard, log)| Some((shard, log.sync()?)))
     }
 
     fn perform(&mut self, shard: ShardId) {
@@ -374,7 +467,12 @@ impl World {
                     self.arriving.push_back((client, to, arrival));
                 }
                 Action::Mesh { to, message } => self.mesh.push_back((shard, to, message)),
-                Action::Append { .. } | Action::Fetch { .. } => {}
+                Action::Append { seq, record } => self.logs[usize::from(shard.0)].append(seq, *record),
+                Action::Fetch { session, messages } => {
+                    let log = &self.logs[usize::from(shard.0)];
+                    let messages = messages.iter().map(|id| log.fetch(session, *id)).collect();
+                    self.fetched.push_back((shard, session, messages));
+                }
                 Action::Answer { token, answer } => self.answers.push((token, *answer)),
                 Action::Stopped => self.stopped.push(shard),
             }
@@ -426,6 +524,22 @@ pub(crate) fn connect(version: Version, client_id: &str) -> Connect<'_> {
         password: None,
         properties: ConnectProperties::default(),
     }
+}
+
+fn cores_of(config: &Arc<Config>, hooks: Vec<Hooks>) -> Vec<ShardCore> {
+    let shard_count = u16::try_from(hooks.len()).unwrap();
+    hooks
+        .into_iter()
+        .enumerate()
+        .map(|(shard, hooks)| {
+            let config = Arc::clone(config);
+            ShardCore::new(Setup { shard: shard_id(shard), shard_count, config, hooks, seed: 42 })
+        })
+        .collect()
+}
+
+fn shard_id(shard: usize) -> ShardId {
+    ShardId(u16::try_from(shard).unwrap())
 }
 
 fn peer_of(client: Client) -> Peer {

@@ -23,24 +23,24 @@ mod shared;
 mod subscriptions;
 
 /// A world of several cores without hooks.
-fn world_of(shards: usize, mqtt: Mqtt) -> World {
+pub(crate) fn world_of(shards: usize, mqtt: Mqtt) -> World {
     World::of_cores(mqtt, (0..shards).map(|_| Hooks::default()).collect())
 }
 
 /// A client id whose home is not among `others`' homes, with this stem.
-fn id_at(shard: u16, shards: u16, stem: &str) -> String {
+pub(crate) fn id_at(shard: u16, shards: u16, stem: &str) -> String {
     (0..10_000)
         .map(|n| format!("{stem}{n}"))
         .find(|id| crate::home::shard_of_client(id, shards).0 == shard)
         .expect("one in a few names has its home there")
 }
 
-fn qos(value: u8) -> QoS {
+pub(crate) fn qos(value: u8) -> QoS {
     QoS::from_u8(value).unwrap()
 }
 
 /// A message without anything special.
-fn message<'a>(topic: &'a str, level: u8, id: u16, payload: &'a str) -> Publish<'a> {
+pub(crate) fn message<'a>(topic: &'a str, level: u8, id: u16, payload: &'a str) -> Publish<'a> {
     Publish {
         qos: qos(level),
         topic,
@@ -50,26 +50,31 @@ fn message<'a>(topic: &'a str, level: u8, id: u16, payload: &'a str) -> Publish<
     }
 }
 
-fn retained<'a>(topic: &'a str, level: u8, id: u16, payload: &'a str) -> Publish<'a> {
+pub(crate) fn retained<'a>(topic: &'a str, level: u8, id: u16, payload: &'a str) -> Publish<'a> {
     Publish { retain: true, ..message(topic, level, id, payload) }
 }
 
-fn publish(world: &mut World, client: Client, packet: Publish<'_>) {
+pub(crate) fn publish(world: &mut World, client: Client, packet: Publish<'_>) {
     world.send(client, &Packet::Publish(packet));
 }
 
 /// Publishes and reads the publisher's answer.
-fn published(world: &mut World, client: Client, packet: Publish<'_>) -> Vec<String> {
+pub(crate) fn published(world: &mut World, client: Client, packet: Publish<'_>) -> Vec<String> {
     publish(world, client, packet);
     shown(&world.heard(client))
 }
 
-fn options(level: u8) -> SubscriptionOptions {
+pub(crate) fn options(level: u8) -> SubscriptionOptions {
     SubscriptionOptions::with_qos(qos(level))
 }
 
 /// Subscribes with one filter each and an identifier for all (0: none).
-fn subscribe_as(world: &mut World, client: Client, filters: &[(&str, SubscriptionOptions)], identifier: u32) {
+pub(crate) fn subscribe_as(
+    world: &mut World,
+    client: Client,
+    filters: &[(&str, SubscriptionOptions)],
+    identifier: u32,
+) {
     let list: Vec<Subscription<'_>> =
         filters.iter().map(|(filter, options)| Subscription { filter, options: *options }).collect();
     let subscribe = Subscribe {
@@ -84,12 +89,12 @@ fn subscribe_as(world: &mut World, client: Client, filters: &[(&str, Subscriptio
 }
 
 /// Subscribes to one filter and hears nothing but that it is granted.
-fn subscribe(world: &mut World, client: Client, filter: &str, level: u8) {
+pub(crate) fn subscribe(world: &mut World, client: Client, filter: &str, level: u8) {
     subscribe_as(world, client, &[(filter, options(level))], 0);
     assert_eq!(heard(world, client), [format!("SUBACK 9 [{}]", ReasonCode::granted(qos(level)).name())]);
 }
 
-fn unsubscribe(world: &mut World, client: Client, filters: &[&str]) -> Vec<String> {
+pub(crate) fn unsubscribe(world: &mut World, client: Client, filters: &[&str]) -> Vec<String> {
     let unsubscribe = Unsubscribe {
         packet_id: PacketId::new(8).unwrap(),
         user_properties: UserProperties::NONE,
@@ -100,20 +105,20 @@ fn unsubscribe(world: &mut World, client: Client, filters: &[&str]) -> Vec<Strin
 }
 
 /// What a client received, as text.
-fn heard(world: &mut World, client: Client) -> Vec<String> {
+pub(crate) fn heard(world: &mut World, client: Client) -> Vec<String> {
     shown(&world.heard(client))
 }
 
-fn acked(id: u16) -> Ack<'static> {
+pub(crate) fn acked(id: u16) -> Ack<'static> {
     Ack::success(PacketId::new(id).unwrap())
 }
 
-fn puback(world: &mut World, client: Client, id: u16) {
+pub(crate) fn puback(world: &mut World, client: Client, id: u16) {
     world.send(client, &Packet::PubAck(acked(id)));
 }
 
 /// Connects a session that is kept, resuming the one that is there; the CONNACK is not part of what is heard next.
-fn resume(world: &mut World, version: Version, id: &str) -> Client {
+pub(crate) fn resume(world: &mut World, version: Version, id: &str) -> Client {
     let mut packet = connect(version, id);
     packet.clean_start = false;
     packet.properties.session_expiry_interval = version.is_v5().then_some(1_000);
@@ -123,18 +128,18 @@ fn resume(world: &mut World, version: Version, id: &str) -> Client {
 }
 
 /// As [`resume`], for a session that is new: only CONNACK comes.
-fn keep(world: &mut World, version: Version, id: &str) -> Client {
+pub(crate) fn keep(world: &mut World, version: Version, id: &str) -> Client {
     let client = resume(world, version, id);
     assert_eq!(heard(world, client), ["CONNACK success"]);
     client
 }
 
-fn shown(heard: &Heard) -> Vec<String> {
+pub(crate) fn shown(heard: &Heard) -> Vec<String> {
     heard.packets().iter().map(show).collect()
 }
 
 /// One packet as text: only what is set is named.
-fn show(packet: &Packet<'_>) -> String {
+pub(crate) fn show(packet: &Packet<'_>) -> String {
     let ack = |name: &str, ack: &Ack<'_>| match ack.code {
         ReasonCode::Success => format!("{name} {}", ack.packet_id.get()),
         code => format!("{name} {} {}", ack.packet_id.get(), code.name()),
@@ -160,11 +165,11 @@ fn show(packet: &Packet<'_>) -> String {
     }
 }
 
-fn names(codes: impl Iterator<Item = ReasonCode>) -> String {
+pub(crate) fn names(codes: impl Iterator<Item = ReasonCode>) -> String {
     codes.map(ReasonCode::name).collect::<Vec<_>>().join(" ")
 }
 
-fn show_publish(publish: &Publish<'_>) -> String {
+pub(crate) fn show_publish(publish: &Publish<'_>) -> String {
     let mut text = format!("PUBLISH {} q{}", publish.topic, publish.qos.as_u8());
     if let Some(id) = publish.packet_id {
         text += &format!(" id={}", id.get());

@@ -1,0 +1,45 @@
+//! What is acknowledged is on the disk: answers that wait, restarts at any moment, sessions that are away.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for")]
+
+use dunlin_persist::Record;
+use dunlin_wire::packet::{Packet, PublishProperties};
+use dunlin_wire::types::Version;
+
+use crate::config::Mqtt;
+use crate::metrics::Counter;
+use crate::publish::tests::*;
+use crate::testing::{Client, World, connect};
+
+mod away;
+mod gate;
+
+/// A client with a session that is kept, new or not; what it hears first is not part of what it hears next.
+fn come(world: &mut World, version: Version, id: &str) -> Client {
+    let client = resume(world, version, id);
+    let first = heard(world, client);
+    assert!(first[0].starts_with("CONNACK success"), "{first:?}");
+    client
+}
+
+/// All that a session that is away gets when it comes back.
+fn comes_back(world: &mut World, id: &str) -> Vec<String> {
+    let client = resume(world, Version::V5, id);
+    let all = heard(world, client);
+    world.drop_client(client);
+    all
+}
+
+fn count(world: &World, kind: impl Fn(&Record) -> bool) -> usize {
+    world.logs.iter().flat_map(|log| &log.records).filter(|record| kind(record)).count()
+}
+
+/// Everything waits for nothing: no answer is owed, no message named twice.
+fn assert_nothing_is_owed(world: &World) {
+    for core in &world.cores {
+        assert_eq!(core.durable.gate.len(), 0);
+        assert!(
+            core.durable.estates.is_empty() && core.durable.done.is_none() && core.durable.sent.is_empty()
+        );
+    }
+}
