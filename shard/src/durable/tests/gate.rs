@@ -269,5 +269,5 @@ fn publishers_pause_when_too_many_answers_wait() {
     }
     world.hold_syncs(false);
     assert!(!world.is_paused(publisher));
-    assert_eq!(heard(&mut world, publisher).len() as u32, sent);
+    assert_eq!(heard(&mut world, publisher).len(), usize::try_from(sent).unwrap());
 }
