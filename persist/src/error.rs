@@ -64,6 +64,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A record could not be written while the directory was made ready.
+    #[error(
+        "data directory: a log takes no more records ({source}): free some space, or raise the storage quota"
+    )]
+    Append {
+        /// Why.
+        source: AppendError,
+    },
     /// Another process has it.
     #[error(
         "data directory {path} is in use by another process: stop it, or give this one its own with --data-dir, or run without \
@@ -73,6 +81,14 @@ pub enum OpenError {
         /// Its path.
         path: String,
     },
+}
+
+impl OpenError {
+    /// An error of the operating system, for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
 }
 
 /// Why a record was not appended. The store has then failed, and nothing of the record is in the log.

@@ -9,19 +9,31 @@ pub mod config;
 pub mod disk;
 pub mod error;
 pub mod fault;
+mod fetch;
 pub mod index;
 pub mod limits;
+mod log;
+mod manifest;
 pub mod metrics;
+pub mod open;
+#[cfg(feature = "files")]
+pub mod real;
 pub mod record;
+mod rehome;
 pub mod report;
+mod state;
 pub mod store;
+mod sync;
 pub mod told;
 
 pub use self::config::{Options, SyncMode, Waker};
 pub use self::disk::{Disk, DiskFile, Region};
 pub use self::error::{AppendError, OpenError};
 pub use self::metrics::StoreMetrics;
+pub use self::open::{Opened, open};
+#[cfg(feature = "files")]
+pub use self::real::RealDisk;
 pub use self::record::{MessageId, Record, SessionNo};
 pub use self::report::{Progress, Recovered, Report};
-pub use self::store::{Opened, Store, open};
+pub use self::store::Store;
 pub use self::told::{FetchedMessage, FoundMessage, StoreState, Told};

@@ -27,6 +27,14 @@ pub struct StoreMetrics {
     pub live_bytes: u64,
     /// Bytes given back by cleaning.
     pub reclaimed_bytes: u64,
+    /// Segments cleaned.
+    pub cleaned_segments: u64,
+    /// Bytes that cleaning found damaged.
+    pub unreadable_bytes: u64,
+    /// Cleaned files that could not be removed; the next start finds them.
+    pub remove_failures: u64,
+    /// Rolls that had to wait for a segment to be made.
+    pub waited_rolls: u64,
     /// Messages whose place in the log is known: 16 B of memory each.
     pub messages: u64,
     /// Messages fetched for sessions.

@@ -7,7 +7,7 @@ use crate::record::{Message, MessageId, Session, SessionNo};
 pub struct Recovered {
     /// Its sessions, ascending by number. Each has `detached_at_ms`. Hand them on one by one: this list is the largest thing
     /// that a boot holds.
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<Box<Session>>,
     /// Retained messages of topics whose home is this shard, ascending by topic.
     pub retained: Vec<Message>,
     /// The next session number to give. Its upper 16 bits are the shard, so that no two shards give the same.

@@ -3,9 +3,31 @@
 //! The vocabulary between a shard's core and its log. What stands on the disk are versioned twins of these types, so a change
 //! here is a new version there. All strings are UTF-8 and were checked by the codec; sizes are bounded by the packets they came in.
 
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod kind;
+pub(crate) mod v1;
+
 /// Names a durable session in a data directory; never used again, also not by another client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionNo(pub u64);
+
+impl SessionNo {
+    /// The number that a shard gives when it has counted so far. A shard's numbers have the shard in their upper 16 bits, so that no two shards give the same.
+    #[must_use]
+    pub const fn of_shard(shard: u16, count: u64) -> Self {
+        Self(((shard as u64) << COUNT_BITS) | (count & COUNT_MASK))
+    }
+
+    /// What the shard that gave it had counted to.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.0 & COUNT_MASK
+    }
+}
+
+const COUNT_BITS: u32 = 48;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 /// Names a stored message in a shard's log. Counts up in the order of acceptance, so it is also the order of delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -213,7 +213,7 @@ fn restored(setup: Setup, recovered: Option<Recovered>) -> ShardCore {
         core.restore_ids(next_session, next_message);
         let now = Clock::new().now();
         for session in sessions {
-            core.restore_session(session, now);
+            core.restore_session(*session, now);
         }
         for message in &retained {
             core.restore_retained(message);

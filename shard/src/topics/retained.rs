@@ -358,7 +358,11 @@ mod tests {
         assert_eq!((pages, store.len()), (16, 666));
         assert_eq!(
             store.bytes(),
-            topics.iter().filter(|topic| store.get(topic).is_some()).map(|t| t.len() as u64 + 10).sum()
+            topics
+                .iter()
+                .filter(|topic| store.get(topic).is_some())
+                .map(|t| t.len() as u64 + 10)
+                .sum::<u64>()
         );
         assert_eq!(store.sweep(10_000, |_| true, |_| {}), Page::Done);
         assert!(store.is_empty() && store.bytes() == 0);

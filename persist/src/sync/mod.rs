@@ -1,0 +1,215 @@
+//! What blocks, and who does it: syncs, reads, the making and removing of files.
+//!
+//! A store never waits for the disk. It asks for a [`Job`] and is told the [`Outcome`] later: by the threads of the data directory,
+//! or, in a simulator, when the driver says so. Both do the same work, in [`DiskSide::perform`].
+
+#[cfg(feature = "files")]
+pub(crate) mod threads;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::config::Waker;
+use crate::disk::{Disk, DiskFile};
+use crate::fetch::{Body, read_bodies};
+use crate::limits::CLEAN_BYTES;
+use crate::log::catalog::Place;
+use crate::log::cleaning::{Scanned, scan};
+use crate::log::segment::{Blank, LogId};
+use crate::record::{MessageId, SessionNo};
+
+/// Something that blocks.
+pub(crate) enum Job {
+    /// Sync these files, the oldest first; then every frame up to `upto` is on the disk.
+    Sync {
+        /// What to sync.
+        files: Vec<Arc<dyn DiskFile>>,
+        /// The last frame that was written before this was asked.
+        upto: u64,
+    },
+    /// Make a segment ready, of the file of one that is needed no more if there is one.
+    Prepare {
+        /// Its number.
+        segment: u64,
+        /// Its length.
+        bytes: u64,
+        /// The number of the old one.
+        recycle: Option<u64>,
+    },
+    /// Remove a segment that is needed no more.
+    Remove {
+        /// Its number.
+        segment: u64,
+    },
+    /// Read messages for a session.
+    Fetch {
+        /// For whom.
+        session: SessionNo,
+        /// Which, and where they stand.
+        wanted: Vec<(MessageId, Place)>,
+    },
+    /// Read a piece of the oldest segment, to clean it.
+    Scan {
+        /// Its number.
+        segment: u64,
+        /// Where the piece begins.
+        from: u64,
+        /// Where the segment's frames end.
+        end: u64,
+    },
+}
+
+/// What became of a job.
+pub(crate) enum Outcome {
+    /// Of a sync.
+    Synced {
+        /// As asked.
+        upto: u64,
+        /// What the disk said, if it failed.
+        error: Option<String>,
+        /// How long it took, microseconds, waiting included; 0 where time stands still.
+        micros: u64,
+    },
+    /// Of making a segment.
+    Prepared(Result<Blank, String>),
+    /// Of removing one.
+    Removed(Result<(), String>),
+    /// Of reading messages, in the order asked. `None`: not where it should stand, or damaged.
+    Fetched {
+        /// For whom.
+        session: SessionNo,
+        /// What.
+        bodies: Vec<(MessageId, Option<Arc<Body>>)>,
+    },
+    /// Of reading a piece.
+    Scanned(Scanned),
+}
+
+/// What a job needs to know.
+pub(crate) struct DiskSide {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// The log.
+    pub log: LogId,
+}
+
+impl DiskSide {
+    /// Does a job. Blocks.
+    pub(crate) fn perform(&self, job: Job) -> Outcome {
+        let disk = &*self.disk;
+        match job {
+            Job::Sync { files, upto } => {
+                let synced = files.iter().try_for_each(|file| file.sync());
+                Outcome::Synced { upto, error: synced.err().map(|error| error.to_string()), micros: 0 }
+            }
+            Job::Prepare { segment, bytes, recycle } => {
+                let blank = match recycle {
+                    Some(old) => Blank::recycle(disk, &self.log, old, segment),
+                    None => Blank::make(disk, &self.log, segment, bytes),
+                };
+                Outcome::Prepared(blank.map_err(|error| error.to_string()))
+            }
+            Job::Remove { segment } => {
+                let removed =
+                    disk.remove(&self.log.path(segment)).and_then(|()| disk.sync_folder(&self.log.folder));
+                Outcome::Removed(removed.map_err(|error| error.to_string()))
+            }
+            Job::Fetch { session, wanted } => {
+                Outcome::Fetched { session, bodies: read_bodies(disk, &self.log, &wanted) }
+            }
+            Job::Scan { segment, from, end } => {
+                Outcome::Scanned(scan(disk, &self.log, segment, from..end, CLEAN_BYTES))
+            }
+        }
+    }
+}
+
+/// The other side of a store.
+pub(crate) enum Backstage {
+    /// Work waits until the driver does it.
+    Manual {
+        /// What it needs.
+        side: DiskSide,
+        /// In the order asked.
+        waiting: VecDeque<Job>,
+        /// In the order done.
+        done: VecDeque<Outcome>,
+    },
+    /// Threads do it.
+    #[cfg(feature = "files")]
+    Threads(threads::Line),
+}
+
+impl Backstage {
+    /// A side whose work waits for the driver.
+    pub(crate) fn manual(side: DiskSide) -> Self {
+        Self::Manual { side, waiting: VecDeque::new(), done: VecDeque::new() }
+    }
+
+    /// What blocks needs to know, for the rare things that a store must do itself.
+    pub(crate) fn side(&self) -> &DiskSide {
+        match self {
+            Self::Manual { side, .. } => side,
+            #[cfg(feature = "files")]
+            Self::Threads(line) => line.side(),
+        }
+    }
+
+    /// Asks for a job.
+    pub(crate) fn ask(&mut self, job: Job, waker: Option<&Waker>) {
+        match self {
+            Self::Manual { waiting, .. } => {
+                let _ = waker;
+                waiting.push_back(job);
+            }
+            #[cfg(feature = "files")]
+            Self::Threads(line) => line.ask(job, waker.cloned()),
+        }
+    }
+
+    /// The next outcome, if there is one.
+    pub(crate) fn take(&mut self) -> Option<Outcome> {
+        match self {
+            Self::Manual { done, .. } => done.pop_front(),
+            #[cfg(feature = "files")]
+            Self::Threads(line) => line.take(),
+        }
+    }
+
+    /// The next outcome, waiting for it. `None` if nothing was asked, or nobody is there to do it.
+    pub(crate) fn wait(&mut self) -> Option<Outcome> {
+        match self {
+            Self::Manual { side, waiting, done } => {
+                done.pop_front().or_else(|| waiting.pop_front().map(|job| side.perform(job)))
+            }
+            #[cfg(feature = "files")]
+            Self::Threads(line) => line.wait(),
+        }
+    }
+
+    /// Does one job that waits, where the driver decides. Tells whether there was one.
+    pub(crate) fn step(&mut self) -> bool {
+        match self {
+            Self::Manual { side, waiting, done } => {
+                let job = waiting.pop_front();
+                let has_one = job.is_some();
+                done.extend(job.map(|job| side.perform(job)));
+                has_one
+            }
+            #[cfg(feature = "files")]
+            Self::Threads(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Backstage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Manual { waiting, done, .. } => {
+                write!(f, "Manual({} waiting, {} done)", waiting.len(), done.len())
+            }
+            #[cfg(feature = "files")]
+            Self::Threads(_) => f.write_str("Threads"),
+        }
+    }
+}
