@@ -14,6 +14,7 @@ use crate::hosts::source::Block;
 use crate::lab::{LossPolicy, Share};
 use crate::output::{MergeArgs, OutputArgs, ReportArgs};
 use crate::plan::PlanArgs;
+use crate::search::arguments::SearchCommand;
 use crate::transport::{Endpoint, Transport};
 
 /// An MQTT load generator that checks what it receives.
@@ -221,6 +222,9 @@ pub(crate) enum Command {
     /// publish at QoS 1 and 2 to durable subscribers that stay, leave, return, are taken over, unsubscribe and begin anew; after
     /// each restart they resume with packet ids of their own and DUP, as the standard asks. Ends only the process that it started.
     Crash(CrashArgs),
+    /// Search over several runs: the highest rate that keeps a latency, the knee of a curve, a long soak.
+    #[command(subcommand)]
+    Search(SearchCommand),
     /// Make reports of runs that are over: a table, a page with plots, CSV, Markdown; several runs side by side.
     Report(ReportArgs),
     /// Join the parts of a run, from several generators or hosts, without losing a sample.

@@ -43,6 +43,16 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Seconds of the command line, which allows 0 to 10^6, in nanoseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the command line allows 0 to 10^6"
+)]
+pub(crate) fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * SECOND_NS as f64) as u64
+}
+
 /// Nanoseconds in a second.
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 /// Nanoseconds in a millisecond.

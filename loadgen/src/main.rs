@@ -3,7 +3,8 @@
 //! Reading order: `cli.rs` (what can be asked for), `scenario/` (what the connections do), `topology.rs` (who
 //! sends to whom), `pace.rs` (when), `stamp.rs` and `verify.rs` (the oracle), `client.rs` (MQTT without IO),
 //! `engine.rs` (connections over rings), `transport.rs` (what carries them), `hosts/` (where they come from and go
-//! to), `observe/` (what the kernel knows), `report.rs` (what is printed). `crash/` is a program of its own: it kills brokers.
+//! to), `observe/` (what the kernel knows), `record/` (what is found), `output/` and `report.rs` (how it is told).
+//! `crash/` is a program of its own: it kills brokers.
 
 #![forbid(unsafe_code)]
 
@@ -22,16 +23,14 @@ mod lab;
 #[cfg(test)]
 mod manual;
 mod observe;
-#[allow(dead_code, unused_imports, reason = "the scenario runtime is their other user")]
 mod output;
 mod pace;
-#[allow(dead_code, unused_imports, reason = "read by the commands that run and explain plans")]
 mod plan;
-#[allow(dead_code, unused_imports, reason = "the scenario runtime and the outputs are its readers")]
 mod record;
 mod report;
 mod roster;
 mod scenario;
+mod search;
 mod stamp;
 mod topology;
 mod transport;
@@ -44,8 +43,8 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, HoldArgs, Message, PacingArgs, RetainedPhase, RunArgs, RunPlanArgs, Scenario};
-use clock::{Clock, Nanos, SECOND_NS};
+use cli::{Cli, Command, HoldArgs, RunArgs, RunPlanArgs, Scenario};
+use clock::{Clock, Nanos, nanoseconds};
 use crash::CrashArgs;
 use hosts::preflight::{Preflight, Wish};
 use lab::{LabError, LabPlan, Token};
@@ -53,9 +52,9 @@ use observe::Observer;
 use record::Watch;
 use report::Report;
 use roster::Protocol;
-use scenario::traffic::{Pacing, Plan};
-use scenario::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, hold, retained, subscribe, traffic};
-use topology::{Shape, Topology};
+use scenario::quick::Quick;
+use scenario::{RunError, Settings, hold};
+use search::arguments::SearchCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -78,6 +77,7 @@ fn main() -> ExitCode {
         Command::Crash(arguments) => return crash(&arguments, &cli.settings),
         Command::Agent { listen } => return agent(listen, &cli.settings),
         Command::Preflight { connections } => return weigh(connections, &cli.settings),
+        Command::Search(command) => return seek(&command, &cli.settings),
         Command::Scenarios { name } => return print(plan::scenarios_command(name.as_deref())),
         Command::Explain(arguments) => return print(plan::explain_command(&arguments)),
         Command::Quick(scenario) => run(scenario, cli.settings)
@@ -298,6 +298,21 @@ fn weigh(connections: u32, arguments: &RunArgs) -> ExitCode {
     if preflight.enough && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
+/// Searches over several runs.
+fn seek(command: &SearchCommand, arguments: &RunArgs) -> ExitCode {
+    let found = settings(arguments)
+        .map_err(search::SearchError::from)
+        .and_then(|settings| search::run(command, settings, &arguments.output));
+    match found {
+        Ok(outcome) => {
+            let text = if arguments.json { as_json(&outcome) } else { output::table(&outcome) };
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if written.is_ok() { ExitCode::from(outcome.verdict.exit_code()) } else { ExitCode::from(2) }
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
 /// Runs a scenario and keeps what it found.
 fn run(mut scenario: Scenario, arguments: RunArgs) -> Result<Report, RunError> {
     if let Some(share) = arguments.lab.share {
@@ -305,98 +320,11 @@ fn run(mut scenario: Scenario, arguments: RunArgs) -> Result<Report, RunError> {
     }
     let settings = settings(&arguments)?;
     let output = arguments.output;
-    let report = drive(scenario, &settings, output.watch()?)?;
+    let report = Quick::of(&scenario).run(&settings, output.watch()?)?;
     if let Some(outcome) = &report.outcome {
         output.write(outcome)?;
     }
     Ok(report)
-}
-
-fn drive(scenario: Scenario, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
-    match scenario {
-        Scenario::Idle { connections, keep_alive, rate, settle, message } => {
-            let senders = u32::from(rate > 0);
-            let topology = Topology { shape: Shape::Own, senders, receivers: connections };
-            let pacing =
-                if rate > 0 { Pacing::Open { per_second: rate, spin: false } } else { Pacing::Silent };
-            let plan = plan("idle", topology, pacing, message);
-            let plan = Plan { keep_alive_seconds: keep_alive, settle_ns: nanoseconds(settle), ..plan };
-            traffic::run(plan, settings, watch)
-        }
-        Scenario::P2p { pairs, pacing, message } => {
-            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
-            traffic::run(plan("p2p", topology, pace(pacing), message), settings, watch)
-        }
-        Scenario::Fanin { publishers, pacing, message } => {
-            let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
-            traffic::run(plan("fanin", topology, pace(pacing), message), settings, watch)
-        }
-        Scenario::Fanout { subscribers, pacing, message } => {
-            let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
-            traffic::run(plan("fanout", topology, pace(pacing), message), settings, watch)
-        }
-        Scenario::Shared { publishers, subscribers, pacing, message } => {
-            let topology = Topology { shape: Shape::Shared, senders: publishers, receivers: subscribers };
-            traffic::run(plan("shared", topology, pace(pacing), message), settings, watch)
-        }
-        Scenario::Wild { clients, filters, publishers, pacing, message } => {
-            let topology =
-                Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
-            traffic::run(plan("wild", topology, pace(pacing), message), settings, watch)
-        }
-        Scenario::Lat { pairs, rate, sleep, message } => {
-            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
-            let pacing = Pacing::Open { per_second: rate, spin: !sleep };
-            traffic::run(plan("lat", topology, pacing, message), settings, watch)
-        }
-        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, settings, watch),
-        Scenario::Cycle { connections, rounds, settle } => {
-            cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, settings, watch)
-        }
-        Scenario::Retained { publishers, topics, subscribers, window, measure, message } => retained::run(
-            retained::Plan {
-                publishers,
-                topics,
-                subscribers,
-                window,
-                qos: message.qos.into(),
-                payload_bytes: message.payload,
-                measures_store: matches!(measure, RetainedPhase::Store),
-            },
-            settings,
-            watch,
-        ),
-        Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
-            subscribe::Plan {
-                clients,
-                filters,
-                per_packet: per_packet.max(1),
-                qos: qos.into(),
-                unsubscribe: !keep,
-            },
-            settings,
-            watch,
-        ),
-    }
-}
-
-fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message) -> Plan {
-    Plan {
-        name,
-        topology,
-        pacing,
-        qos: message.qos.into(),
-        payload_bytes: message.payload,
-        keep_alive_seconds: KEEP_ALIVE_SECONDS,
-        settle_ns: 0,
-    }
-}
-
-const fn pace(arguments: PacingArgs) -> Pacing {
-    match arguments.rate {
-        Some(per_second) => Pacing::Open { per_second, spin: arguments.spin },
-        None => Pacing::Closed { window: arguments.window, spin: arguments.spin },
-    }
 }
 
 fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
@@ -431,13 +359,4 @@ fn run_number() -> u32 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mixed = since_epoch.as_nanos() ^ u128::from(std::process::id()) << 40;
     dice::Dice::new(u64::try_from(mixed & u128::from(u64::MAX)).unwrap_or(0)).roll()
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the command line allows 0 to 10^6"
-)]
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds * SECOND_NS as f64) as u64
 }

@@ -121,6 +121,7 @@ impl Broker {
             }
             Packet::Publish(publish) => self.publish(from, publish),
             Packet::PubAck(_) => {}
+            Packet::PingReq => self.write(from, &Packet::PingResp),
             Packet::Disconnect(_) => {
                 let will = self.wills[from].take();
                 if let Some((topic, bytes)) = will.filter(|_| self.fault == Fault::WillAnyway) {

@@ -83,6 +83,7 @@ pub(crate) const fn is_divisible(command: &Command) -> bool {
         | Command::Observe
         | Command::Agent { .. }
         | Command::Preflight { .. }
+        | Command::Search(_)
         | Command::Report(_)
         | Command::Crash(_)
         | Command::Merge(_) => false,

@@ -14,6 +14,8 @@ mod observed;
 mod observer;
 mod process;
 
+#[cfg(test)]
+pub(crate) use observed::ProcessPoint;
 pub(crate) use observed::{Observed, Point};
 pub(crate) use observer::Observer;
 

@@ -13,7 +13,7 @@ use crate::record::{Outcome, Watch};
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct OutputArgs {
     /// Folder for everything that the run finds: outcome.json, report.html, report.md, series.csv, percentiles.csv and
-    /// times.hlog.
+    /// times.hlog; of a search trials.csv too.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Serve the figures of the running second to Prometheus on this address, under /metrics.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::hlog::Log;
-use super::{OutputError, csv, files, html, markdown, text};
+use super::{OutputError, csv, files, html, markdown, text, trials};
 use crate::record::{Outcome, Standard};
 
 /// Options of `report`.
@@ -19,7 +19,8 @@ pub(crate) struct ReportArgs {
     /// Write one page with plots that needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Write the run second by second; the percentiles go to a file beside it (FILE-percentiles.csv).
+    /// Write the run second by second; the percentiles go to a file beside it (FILE-percentiles.csv), what a
+    /// search has tried to another (FILE-trials.csv).
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Write tables in Markdown.
@@ -55,7 +56,10 @@ pub(crate) fn report(arguments: &ReportArgs) -> Result<String, OutputError> {
     }
     if let Some(path) = &arguments.csv {
         save(path, csv::series(&outcomes))?;
-        save(&beside(path), csv::percentiles(&outcomes))?;
+        save(&beside(path, "percentiles"), csv::percentiles(&outcomes))?;
+        if let Some(table) = trials::table(&outcomes) {
+            save(&beside(path, "trials"), table)?;
+        }
     }
     if let Some(path) = &arguments.markdown {
         save(path, markdown::document(&outcomes))?;
@@ -66,10 +70,10 @@ pub(crate) fn report(arguments: &ReportArgs) -> Result<String, OutputError> {
     Ok(written.iter().map(|path| format!("wrote {}\n", path.display())).collect())
 }
 
-/// `x.csv` becomes `x-percentiles.csv`.
-fn beside(path: &Path) -> PathBuf {
+/// `x.csv` becomes `x-percentiles.csv`, for example.
+fn beside(path: &Path, what: &str) -> PathBuf {
     let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or("report");
-    path.with_file_name(format!("{stem}-percentiles.csv"))
+    path.with_file_name(format!("{stem}-{what}.csv"))
 }
 
 /// Joins the parts of a run without losing a sample; returns what to print.
@@ -123,6 +127,14 @@ fn merge_outcomes(paths: &[PathBuf]) -> Result<Vec<u8>, OutputError> {
                 part.plan.name
             )));
         }
+        if merged.search.is_some() || part.search.is_some() {
+            return Err(OutputError::Mismatch(format!(
+                "{} and {} are searches, which are not parts of one run: to see them side by side use `dunlin-loadgen \
+                 report A B --html F`",
+                first.display(),
+                path.display()
+            )));
+        }
         let later_ms = part.environment.started_unix_ms - merged.environment.started_unix_ms;
         part.delay(Duration::from_millis(later_ms));
         merged.merge(&part);
@@ -163,7 +175,8 @@ mod tests {
     #[test]
     fn outcomes_become_reports_and_merge() {
         let folder = Folder::new("merge");
-        let (one, mut two) = (sample("p2p"), sample("p2p"));
+        let (mut one, mut two) = (sample("p2p"), sample("p2p"));
+        (one.search, two.search) = (None, None);
         two.environment.started_unix_ms += 2_400;
         let files = vec![folder.outcome("two", &two), folder.outcome("one", &one)];
         let output = folder.0.join("all.json");
@@ -182,7 +195,7 @@ mod tests {
             markdown: Some(folder.0.join("x.md")),
         };
         assert_eq!(report(&wanted).unwrap().lines().count(), 4);
-        assert!(beside(&csv).exists());
+        assert!(beside(&csv, "percentiles").exists() && !beside(&csv, "trials").exists());
         let table = report(&ReportArgs { html: None, csv: None, markdown: None, ..wanted }).unwrap();
         assert_eq!(table.matches("FAILED").count(), 2);
 
@@ -192,6 +205,22 @@ mod tests {
         assert!(Log::parse(&files::read(&output).unwrap()).is_ok());
         let mixed = MergeArgs { files: vec![logs[0].clone(), files[0].clone()], output };
         assert!(merge(&mixed).unwrap_err().to_string().contains("some files"));
+    }
+
+    #[test]
+    fn searches_have_a_table_of_trials_and_are_not_merged() {
+        let folder = Folder::new("trials");
+        let files = vec![folder.outcome("one", &sample("a")), folder.outcome("two", &sample("a"))];
+        assert!(files[0].with_file_name("trials.csv").exists());
+        let csv = folder.0.join("x.csv");
+        let wanted = ReportArgs { files: files.clone(), html: None, csv: Some(csv.clone()), markdown: None };
+        assert_eq!(report(&wanted).unwrap().lines().count(), 3);
+        assert_eq!(
+            String::from_utf8(files::read(&beside(&csv, "trials")).unwrap()).unwrap().lines().count(),
+            5
+        );
+        let error = merge(&MergeArgs { files, output: folder.0.join("x.json") }).unwrap_err().to_string();
+        assert!(error.contains("are searches"), "{error}");
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn run_name(outcomes: &[Outcome], number: usize) -> String {
 }
 
 /// A field as RFC 4180 has it: in quotes when it has a comma, a quote or a line end.
-fn field(text: &str) -> String {
+pub(super) fn field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -93,7 +93,8 @@ fn field(text: &str) -> String {
     }
 }
 
-fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
+/// Writes to a text.
+pub(super) fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("writing to a String can't fail");
 }
 

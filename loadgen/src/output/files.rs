@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{OutputError, csv, hlog, html, markdown};
+use super::{OutputError, csv, hlog, html, markdown, trials};
 use crate::record::{FORMAT_VERSION, Outcome};
 
 /// Writes all forms of an outcome into a folder, which is made if it is not there; returns what was written.
@@ -19,8 +19,10 @@ pub(crate) fn write_all(folder: &Path, outcome: &Outcome) -> Result<Vec<PathBuf>
         ("percentiles.csv", csv::percentiles(std::slice::from_ref(outcome)).into_bytes()),
         ("times.hlog", hlog::log(outcome)),
     ];
+    let trials = trials::table(std::slice::from_ref(outcome));
+    let trials = trials.map(|text| ("trials.csv", text.into_bytes()));
     let mut written = Vec::new();
-    for (name, bytes) in forms {
+    for (name, bytes) in forms.into_iter().chain(trials) {
         let path = folder.join(name);
         write(&path, &bytes)?;
         written.push(path);

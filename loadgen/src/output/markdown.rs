@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::figures::{count, date, digits, time};
 use super::text::rows;
+use super::trials;
 use crate::record::{Outcome, Times};
 use crate::report::ratio;
 
@@ -22,6 +23,7 @@ pub(crate) fn document(outcomes: &[Outcome]) -> String {
         for reason in outcome.verdict.reasons() {
             push(&mut text, format_args!("* {}\n", cell(reason)));
         }
+        search(&mut text, outcome);
         legs(&mut text, outcome);
         stages(&mut text, outcome);
         environment(&mut text, outcome);
@@ -48,6 +50,22 @@ fn side_by_side(text: &mut String, outcomes: &[Outcome], names: &[String]) {
             push(text, format_args!(" {} |", cell(value)));
         }
         text.push('\n');
+    }
+}
+
+fn search(text: &mut String, outcome: &Outcome) {
+    let Some(search) = &outcome.search else { return };
+    push(text, format_args!("\n{}: **{}**\n\n", cell(&search.question), cell(&search.answer)));
+    for figure in &search.figures {
+        push(text, format_args!("* {}: {} {}\n", cell(&figure.name), digits(figure.value), figure.unit));
+    }
+    push(
+        text,
+        format_args!("\n| {} |\n|{}\n", trials::HEADS.join(" | "), "---|".repeat(trials::HEADS.len())),
+    );
+    for trial in &search.trials {
+        let cells: Vec<String> = trials::row(trial).iter().map(|value| cell(value)).collect();
+        push(text, format_args!("| {} |\n", cells.join(" | ")));
     }
 }
 
@@ -149,7 +167,7 @@ mod tests {
             tables += u32::from(columns.is_none());
             assert_eq!(*columns.get_or_insert(found), found, "{line}");
         }
-        assert_eq!(tables, 5, "{text}");
+        assert_eq!(tables, 7, "{text}");
         assert!(!text.contains("<c>") && text.contains("FAILED"));
     }
 }

@@ -6,6 +6,7 @@ use super::figures::{bytes, count, date, digits, rate, time};
 use super::html::Escaped;
 use super::markdown::name;
 use super::text::{open_max, rows};
+use super::trials;
 use crate::record::{Leg, Outcome, Verdict};
 use crate::report::ratio;
 
@@ -199,37 +200,12 @@ fn search(outcome: &Outcome) -> String {
     let mut text = String::new();
     let (question, answer) = (Escaped(&search.question), Escaped(&search.answer));
     push(&mut text, format_args!("<p>{question}</p><p><b>{answer}</b></p>"));
-    let heads = [
-        "offered/s",
-        "sent/s",
-        "delivered/s",
-        "p50",
-        "p99",
-        "p99.9",
-        "broker cores",
-        "generator cores",
-        "kept",
-        "note",
-    ];
-    let body = search.trials.iter().map(|trial| {
-        let times = |of: fn(&crate::record::Summary) -> u64| {
-            trial.deliver.as_ref().map_or_else(|| "–".to_owned(), |summary| time(of(summary)))
-        };
-        let cores = |cores: Option<f64>| cores.map_or_else(|| "–".to_owned(), digits);
-        vec![
-            rate(trial.offered_per_second),
-            rate(trial.sent_per_second),
-            rate(trial.delivered_per_second),
-            times(|summary| summary.p50_ns),
-            times(|summary| summary.p99_ns),
-            times(|summary| summary.p99_9_ns),
-            cores(trial.broker_cores),
-            cores(trial.generator_cores),
-            if trial.passed { "yes" } else { "no" }.to_owned(),
-            trial.note.clone(),
-        ]
-    });
-    text.push_str(&table(own(&heads), body));
+    let figures = search
+        .figures
+        .iter()
+        .map(|figure| vec![figure.name.clone(), format!("{} {}", digits(figure.value), figure.unit)]);
+    text.push_str(&table(own(&["", ""]), figures));
+    text.push_str(&table(own(&trials::HEADS), search.trials.iter().map(trials::row)));
     section("Search", &text)
 }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::figures::{bytes, clock, count, digits, rate, time};
-use crate::record::{Outcome, Summary};
+use super::trials;
+use crate::record::{Outcome, Stage, Summary};
 use crate::report::ratio;
 
 /// A line of a summary: what and how much.
@@ -12,35 +13,43 @@ pub(super) type Row = (String, String);
 /// The table of one outcome.
 pub(crate) fn table(outcome: &Outcome) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        writeln!(text, "{name:<30} {value}").expect("writing to a String can't fail");
-    };
-    line("scenario", &outcome.plan.name);
+    line(&mut text, "scenario", &outcome.plan.name);
     for (name, value) in rows(outcome) {
-        line(&name, &value);
+        line(&mut text, &name, &value);
     }
-    for stage in &outcome.stages {
+    // Those of a search are in the table of its trials.
+    let stages: &[Stage] = if outcome.search.is_some() { &[] } else { &outcome.stages };
+    for stage in stages {
         let measured = if stage.measured { "" } else { " (not measured)" };
         let seconds = digits(ratio(stage.length_ns(), 1_000_000_000));
         let counts = &stage.counters;
         let value = format!("{seconds} s, {} sent, {} delivered{measured}", counts.sent, counts.delivered);
-        line(&format!("stage {}", stage.name), &value);
+        line(&mut text, &format!("stage {}", stage.name), &value);
     }
     for example in outcome.failures.examples() {
-        line("", example);
+        line(&mut text, "", example);
     }
     for note in &outcome.notes {
-        line("note", note);
+        line(&mut text, "note", note);
     }
     if let Some(search) = &outcome.search {
-        line("sought", &search.question);
-        line("found", &search.answer);
+        line(&mut text, "sought", &search.question);
+        line(&mut text, "found", &search.answer);
+        for figure in &search.figures {
+            line(&mut text, &figure.name, &format!("{} {}", digits(figure.value), figure.unit));
+        }
+        text.push_str(&trials::lines(outcome));
     }
-    line("verdict", outcome.verdict.word());
+    line(&mut text, "verdict", outcome.verdict.word());
     for reason in outcome.verdict.reasons() {
-        line("", reason);
+        line(&mut text, "", reason);
     }
     text
+}
+
+/// Writes a line of a name and a value.
+fn line(text: &mut String, name: &str, value: &str) {
+    writeln!(text, "{name:<30} {value}").expect("writing to a String can't fail");
 }
 
 /// The figures that a summary has, in the order of interest. The same names for all runs, so that they can stand side by
@@ -122,7 +131,10 @@ mod tests {
 
     #[test]
     fn the_table_says_what_matters() {
-        let text = table(&sample("p2p"));
+        let mut outcome = sample("p2p");
+        assert!(table(&outcome).contains("sought") && !table(&outcome).contains("stage steady"));
+        outcome.search = None;
+        let text = table(&outcome);
         for word in [
             "p2p",
             "FAILED",

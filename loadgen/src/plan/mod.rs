@@ -30,18 +30,15 @@ mod validate;
 mod verify;
 
 pub(crate) use command::{PlanArgs, explain_command, scenarios_command};
-pub(crate) use data::{DataFile, Row};
-pub(crate) use error::{PlanError, Problem};
-pub(crate) use jwt::{Jwt, JwtAlgorithm};
-pub(crate) use load::{Overrides, load, load_from};
-pub(crate) use quantity::{Period, Rate, Share, Spread};
-pub(crate) use schema::{
-    Arrivals, Behaviour, Connect, Group, Leave, Lifecycle, Malformation, Plan, Reconnect,
-};
-pub(crate) use source::Source;
+pub(crate) use data::Row;
+pub(crate) use error::PlanError;
+pub(crate) use load::{Overrides, load};
+#[cfg(test)]
+pub(crate) use quantity::Rate;
+pub(crate) use schema::{Arrivals, Behaviour, Group, Leave, Malformation, Plan};
 pub(crate) use stage::{Factor, Fall, Stage, Until};
 pub(crate) use template::{STAMP_MARK, STAMP_TEXT_BYTES, Scope, Template, Variable};
-pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug, Subscription, Will};
+pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug};
 pub(crate) use verify::{Check, Verify};
 
 /// Bytes of a payload of a group's first client, the stamp among them.

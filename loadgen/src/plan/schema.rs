@@ -291,6 +291,7 @@ pub(crate) enum Malformation {
 
 impl Malformation {
     /// All of them.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 10] = [
         Self::Garbage,
         Self::PublishFirst,

@@ -109,11 +109,6 @@ impl Factor {
     pub(crate) const fn mean(self) -> f64 {
         f64::midpoint(self.from, self.to)
     }
-
-    /// After this part (0 to 1) of the stage.
-    pub(crate) fn at(self, part: f64) -> f64 {
-        (self.to - self.from).mul_add(part, self.from)
-    }
 }
 
 /// Connections that fall at the beginning of a stage, and come back if the group has a `reconnect`.

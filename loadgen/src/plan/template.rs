@@ -140,11 +140,6 @@ pub(crate) const STAMP_TEXT_BYTES: usize = 48;
 pub(crate) const STAMP_MARK: &[u8; 4] = b"dl1.";
 
 impl Template {
-    /// A template without variables.
-    pub(crate) fn literal(text: &str) -> Self {
-        Self { source: text.into(), parts: vec![Part::Text(text.into())] }
-    }
-
     /// As it was written.
     pub(crate) fn source(&self) -> &str {
         &self.source

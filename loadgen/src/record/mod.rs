@@ -26,7 +26,9 @@ pub(crate) use outcome::{FORMAT_VERSION, Outcome, PlanNote, Search, Stage, Trial
 pub(crate) use recorder::Recorder;
 pub(crate) use resources::{PerConnection, ResourcePoint, Resources};
 pub(crate) use series::{Point, Series};
-pub(crate) use times::{LegTimes, Legs, Summary, Times};
+pub(crate) use times::{Legs, Summary, Times};
 pub(crate) use verdict::{Standard, Verdict};
 pub(crate) use violations::{Violation, Violations};
-pub(crate) use watch::{Blind, LegNow, Snapshot, Watch};
+#[cfg(test)]
+pub(crate) use watch::{Blind, LegNow};
+pub(crate) use watch::{Snapshot, Watch};

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::clock::{Nanos, SECOND_NS};
 
-/// Collects what a run finds. One per thread that drives connections; several are merged at the end.
+/// Collects what a run finds. What several of them found is merged as outcomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     start: Nanos,
@@ -152,11 +152,6 @@ impl Recorder {
         self.resources.observe(point);
     }
 
-    /// Processor time and memory, for what is known only at the end.
-    pub(crate) const fn resources(&mut self) -> &mut Resources {
-        &mut self.resources
-    }
-
     /// Connections that are up.
     pub(crate) const fn open(&self) -> u64 {
         self.open
@@ -256,30 +251,6 @@ impl Recorder {
 
     // ---- The end
 
-    /// Adds what another thread of the same run has found. The stage that is under way ends for
-    /// both; stages are paired by place and name.
-    pub(crate) fn merge(&mut self, other: Self, now: Nanos) {
-        let mut own = std::mem::replace(self, Self::new(self.start)).into_outcome(now);
-        own.merge(&other.into_outcome(now));
-        self.adopt(own);
-    }
-
-    /// Continues from an outcome.
-    fn adopt(&mut self, outcome: Outcome) {
-        self.open = outcome.series.points().last().map_or(0, |point| point.open);
-        self.counters = outcome.counters;
-        self.second_counters = outcome.counters;
-        self.stage_counters = outcome.counters;
-        self.total = outcome.legs;
-        self.stages = outcome.stages;
-        self.violations = outcome.violations;
-        self.failures = outcome.failures;
-        self.series = outcome.series;
-        self.resources = outcome.resources;
-        self.second = self.series.points().last().map_or(0, Point::end_seconds);
-        self.second_ends_at = self.start.after((self.second + 1) * SECOND_NS);
-    }
-
     /// Ends the run. Plan, environment and notes are for the caller to fill in; then [`Outcome::judge`].
     pub(crate) fn into_outcome(mut self, now: Nanos) -> Outcome {
         self.end_stage(now);
@@ -369,19 +340,6 @@ mod tests {
     }
 
     #[test]
-    fn recorders_of_threads_merge_like_their_outcomes() {
-        let end = START.after(20 * SECOND_NS);
-        let mut merged = recorded(1, 9);
-        merged.merge(recorded(2, 7), end);
-        let merged = merged.into_outcome(end);
-        let mut expected = recorded(1, 9).into_outcome(end);
-        expected.merge(&recorded(2, 7).into_outcome(end));
-        assert_eq!(merged.legs, expected.legs);
-        assert_eq!((merged.counters, merged.stages), (expected.counters, expected.stages));
-        assert_eq!(merged.series.points().last().unwrap().open, 3);
-    }
-
-    #[test]
     fn messages_of_unmeasured_stages_stay_out_of_the_total_and_connections_do_not() {
         let mut recorder = recorded(2, 3);
         let rest = START.after(20 * SECOND_NS);
@@ -456,7 +414,10 @@ mod tests {
         recorder.turn(START.after(2 * SECOND_NS + 1), &mut last);
         let seen = last.0.unwrap();
         assert_eq!((seen.total.sent, seen.delta.sent, seen.progress), (2, 1, (3, 4)));
-        assert_eq!((seen.violation_count(), seen.stage.as_str()), (1, "run"));
+        assert_eq!(
+            (seen.violations.iter().map(|(_, count)| count).sum::<u64>(), seen.stage.as_str()),
+            (1, "run")
+        );
         assert_eq!(seen.leg(Leg::Deliver).unwrap().p99_ns, 50);
         assert_eq!(seen.interval_ns, SECOND_NS - 4);
     }

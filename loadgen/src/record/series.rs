@@ -143,6 +143,13 @@ impl Series {
         self.points = delayed;
     }
 
+    /// Says that at the end nothing is open any more: another run follows.
+    pub(crate) fn end_with_none_open(&mut self) {
+        if let Some(last) = self.points.last_mut() {
+            last.open = 0;
+        }
+    }
+
     /// The width of the widest point.
     pub(crate) fn width_seconds(&self) -> u64 {
         self.points.iter().map(|point| point.width_seconds).max().unwrap_or(1)

@@ -134,6 +134,7 @@ impl Violations {
     }
 
     /// The count of a kind; 0 as well when it was not looked for.
+    #[cfg(test)]
     pub(crate) fn count(&self, kind: Violation) -> u64 {
         self.found.get(&kind).copied().unwrap_or(0)
     }

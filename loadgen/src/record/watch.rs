@@ -15,9 +15,11 @@ pub(crate) trait Watch {
 }
 
 /// Looks at nothing.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Blind;
 
+#[cfg(test)]
 impl Watch for Blind {
     fn see(&mut self, _now: &Snapshot) {}
 }
@@ -79,10 +81,5 @@ impl Snapshot {
     /// The times of a leg in the last interval.
     pub(crate) fn leg(&self, leg: Leg) -> Option<Summary> {
         self.legs.iter().find(|now| now.leg == leg).map(|now| now.summary)
-    }
-
-    /// All violations so far.
-    pub(crate) fn violation_count(&self) -> u64 {
-        self.violations.iter().map(|(_, count)| count).sum()
     }
 }

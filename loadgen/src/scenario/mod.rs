@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod cycle;
 mod found;
 pub(crate) mod hold;
+pub(crate) mod quick;
 pub(crate) mod retained;
 pub(crate) mod subscribe;
 pub(crate) mod traffic;
