@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Check, Verify};
+use crate::plan::{Behaviour, Check, Plan, Verify};
 use crate::record::{Recorder, Violation};
 
 /// Examples by kind, and what the plan does not ask for.
@@ -17,10 +17,14 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Nothing found yet; tells the recorder what is looked for.
-    pub(crate) fn new(verify: &Verify, recorder: &mut Recorder) -> Self {
+    pub(crate) fn new(plan: &Plan, recorder: &mut Recorder) -> Self {
+        let verify = &plan.verify;
+        let is_attacked =
+            plan.groups.iter().any(|group| matches!(group.behaviour, Behaviour::Malformed { .. }));
         let mut excused = BTreeMap::new();
         for (check, kinds) in checks(verify) {
-            for kind in kinds {
+            // Where nothing malformed is sent nobody looks for this one.
+            for kind in kinds.iter().filter(|kind| is_attacked || **kind != Violation::MalformedTolerated) {
                 match check {
                     Check::On => recorder.violations().check(*kind),
                     Check::Off { why } => {
@@ -82,7 +86,7 @@ impl Findings {
 }
 
 /// Which kinds of violation each check of a plan is about.
-fn checks(verify: &Verify) -> [(&Check, &'static [Violation]); 9] {
+fn checks(verify: &Verify) -> [(&Check, &'static [Violation]); 10] {
     [
         (&verify.loss, &[Violation::Lost]),
         (&verify.duplicates, &[Violation::Duplicated]),
@@ -93,6 +97,7 @@ fn checks(verify: &Verify) -> [(&Check, &'static [Violation]); 9] {
         (&verify.shared_exactly_one, &[Violation::SharedTwice, Violation::SharedNever]),
         (&verify.wills, &[Violation::WillMissing, Violation::WillUnexpected]),
         (&verify.connections, &[Violation::SessionWrong]),
+        (&verify.malformed, &[Violation::MalformedTolerated]),
     ]
 }
 

@@ -278,6 +278,13 @@ impl Fleet<'_> {
     pub(super) fn stop_group(&mut self, number: usize, now: Nanos, outbox: &mut Outbox) {
         let group = self.cast.groups()[number];
         self.teams[number].is_stopped = true;
+        if matches!(group.plan.behaviour, Behaviour::Malformed { .. }) {
+            // What is under way is seen to its end: each trick has its time.
+            if self.is_ending {
+                Cast::members(group).for_each(|member| self.break_off(member, outbox));
+            }
+            return;
+        }
         for member in Cast::members(group) {
             match self.member(member).phase {
                 Phase::Up | Phase::Subscribing => self.say_goodbye(member, now, outbox),

@@ -13,6 +13,7 @@ use crate::clock::{Nanos, SECOND_NS};
 use crate::dice::Dice;
 use crate::engine::Outbox;
 use crate::plan::{Behaviour, Factor, Malformation};
+use crate::record::Violation;
 
 /// The groups that send what no client may send.
 #[derive(Debug, Default)]
@@ -101,24 +102,40 @@ impl Fleet<'_> {
         self.agenda.add(Entry { at: now.after(patience), member, life, errand: Errand::GiveUp });
     }
 
+    /// The broker has said something: to the greeting, or, if it goes on after the trick, the proof that it tolerates it.
     pub(super) fn on_trick_notice(
         &mut self,
         member: MemberId,
         notice: &Notice<'_>,
-        _now: Nanos,
+        now: Nanos,
         outbox: &mut Outbox,
     ) {
-        if let Notice::Connected { code, .. } = notice
-            && !code.is_error()
-        {
-            let kind = self.trick_of(member);
-            if kind == Malformation::SecondConnect {
-                let now = self.member(member).since;
-                self.greet(member, now, outbox);
-                self.member_mut(member).phase = Phase::Up;
-                self.tricks.played += 1;
-            } else if !comes_first(kind) {
-                self.write_trick(member, kind, outbox);
+        let phase = self.member(member).phase;
+        match notice {
+            Notice::Connected { code, .. } if phase == Phase::Greeting && !code.is_error() => {
+                let kind = self.trick_of(member);
+                if kind == Malformation::SecondConnect {
+                    self.greet(member, now, outbox);
+                    self.member_mut(member).phase = Phase::Up;
+                    self.tricks.played += 1;
+                } else if !comes_first(kind) {
+                    self.write_trick(member, kind, outbox);
+                }
+            }
+            // It says that it will not have it, and is to close next.
+            Notice::Connected { code, .. } | Notice::Disconnected { code } if code.is_error() => {}
+            Notice::Nothing => {}
+            Notice::Connected { .. }
+            | Notice::Disconnected { .. }
+            | Notice::Delivered { .. }
+            | Notice::Published { .. }
+            | Notice::Refused { .. }
+            | Notice::Subscribed { .. }
+            | Notice::Unsubscribed
+            | Notice::Pong => {
+                if phase == Phase::Up {
+                    self.tolerated(member, "was answered as if nothing were wrong", outbox);
+                }
             }
         }
     }
@@ -152,20 +169,56 @@ impl Fleet<'_> {
         self.rest(member);
     }
 
-    /// The broker has not ended the connection.
+    /// The broker has not ended the connection in time.
     pub(super) fn trick_failed(&mut self, member: MemberId, _now: Nanos, outbox: &mut Outbox) {
-        if !matches!(self.member(member).phase, Phase::Up | Phase::Greeting) {
-            return;
+        match self.member(member).phase {
+            Phase::Up => self.tolerated(member, "left the connection open", outbox),
+            Phase::Greeting => {
+                let name = self.cast.name(member);
+                let what = format_args!("{name}: no CONNACK within {} s", PATIENCE_NS / SECOND_NS);
+                self.findings.connection("CONNECT was not answered", what, &mut self.recorder);
+                outbox.close(self.conn(member));
+                self.rest(member);
+            }
+            Phase::Idle
+            | Phase::Opening
+            | Phase::Subscribing
+            | Phase::Silent
+            | Phase::Leaving
+            | Phase::Away
+            | Phase::Stopped
+            | Phase::Lost => {}
         }
+    }
+
+    /// The broker lives with what it must not live with.
+    fn tolerated(&mut self, member: MemberId, how: &str, outbox: &mut Outbox) {
         let kind = self.trick_of(member);
         let name = self.cast.name(member);
-        let what = format_args!(
-            "{name}: the connection was still open {} s after {kind:?}",
-            PATIENCE_NS / SECOND_NS
-        );
-        self.recorder.fail("malformed packet tolerated", what);
+        self.findings.violation(Violation::MalformedTolerated, 1, &mut self.recorder, || {
+            format!("{} of {name} {how}", kind.name())
+        });
         outbox.close(self.conn(member));
         self.rest(member);
+    }
+
+    /// Tricks of groups that were stopped whose end is still awaited. Each has its bounded time.
+    pub(super) fn tricks_under_way(&self) -> u64 {
+        let stopped =
+            self.tricks.troupes.iter().filter(|troupe| self.teams[usize::from(troupe.number)].is_stopped);
+        let under_way = stopped.map(|troupe| {
+            let count = self.cast.groups()[usize::from(troupe.number)].count;
+            u64::from(count).saturating_sub(troupe.idle.len() as u64)
+        });
+        under_way.sum()
+    }
+
+    /// The run ends: nobody waits for the end of a trick any more.
+    pub(super) fn break_off(&mut self, member: MemberId, outbox: &mut Outbox) {
+        if matches!(self.member(member).phase, Phase::Up | Phase::Greeting) {
+            outbox.close(self.conn(member));
+            self.rest(member);
+        }
     }
 
     /// Until its next turn.

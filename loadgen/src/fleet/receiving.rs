@@ -211,7 +211,8 @@ impl Fleet<'_> {
                 | Violation::MissingRetained
                 | Violation::SharedNever
                 | Violation::WillMissing
-                | Violation::SessionWrong => "concerns",
+                | Violation::SessionWrong
+                | Violation::MalformedTolerated => "concerns",
             };
             format!("message {sequence} of {from} on {topic:?} {how} {name}")
         });

@@ -180,7 +180,7 @@ impl<'run> Fleet<'run> {
             shares_of: std::collections::BTreeMap::new(),
             ledger: Ledger::new(count),
             slips: Slips::default(),
-            findings: Findings::new(&plan.verify, &mut recorder),
+            findings: Findings::new(plan, &mut recorder),
             recorder,
             tricks: Tricks::default(),
             run: settings.run,

@@ -192,7 +192,10 @@ impl<'run> Fleet<'run> {
     pub(super) fn pending(&self) -> u64 {
         let held: usize = self.outlets.iter().map(super::Outlet::held_count).sum();
         let owed = self.ledger.pending(|member| self.is_up(member));
-        owed + held as u64 + self.unacknowledged_here() + self.ledger.missing_replays().1
+        owed + held as u64
+            + self.unacknowledged_here()
+            + self.ledger.missing_replays().1
+            + self.tricks_under_way()
     }
 
     /// Messages that the broker has not taken over, of clients who are here.

@@ -304,6 +304,22 @@ impl Malformation {
         Self::EmptySubscribe,
         Self::Truncated,
     ];
+
+    /// Its name in a file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::PublishFirst => "publish_first",
+            Self::SecondConnect => "second_connect",
+            Self::ReservedFlags => "reserved_flags",
+            Self::RemainingLength => "remaining_length",
+            Self::QosThree => "qos_three",
+            Self::WildcardTopic => "wildcard_topic",
+            Self::BadUtf8 => "bad_utf8",
+            Self::EmptySubscribe => "empty_subscribe",
+            Self::Truncated => "truncated",
+        }
+    }
 }
 
 /// The QoS that is asked for when a file says nothing.

@@ -25,11 +25,13 @@ pub(crate) struct Verify {
     pub(crate) wills: Check,
     /// Connections that were refused, or ended without our doing.
     pub(crate) connections: Check,
+    /// Malformed packets after which the broker kept the connection.
+    pub(crate) malformed: Check,
 }
 
 impl Verify {
     /// All checks with the names that they have in a file.
-    pub(crate) const fn named(&self) -> [(&'static str, &Check); 9] {
+    pub(crate) const fn named(&self) -> [(&'static str, &Check); 10] {
         [
             ("loss", &self.loss),
             ("duplicates", &self.duplicates),
@@ -40,6 +42,7 @@ impl Verify {
             ("shared_exactly_one", &self.shared_exactly_one),
             ("wills", &self.wills),
             ("connections", &self.connections),
+            ("malformed", &self.malformed),
         ]
     }
 }

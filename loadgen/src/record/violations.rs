@@ -33,11 +33,13 @@ pub(crate) enum Violation {
     WillUnexpected,
     /// A session that should have been kept and was gone, or the other way round.
     SessionWrong,
+    /// A packet that no client may send and after which the broker kept the connection.
+    MalformedTolerated,
 }
 
 impl Violation {
     /// All kinds.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Lost,
         Self::Duplicated,
         Self::Reordered,
@@ -50,6 +52,7 @@ impl Violation {
         Self::WillMissing,
         Self::WillUnexpected,
         Self::SessionWrong,
+        Self::MalformedTolerated,
     ];
 
     /// The name in files: the same as in JSON.
@@ -67,6 +70,7 @@ impl Violation {
             Self::WillMissing => "will_missing",
             Self::WillUnexpected => "will_unexpected",
             Self::SessionWrong => "session_wrong",
+            Self::MalformedTolerated => "malformed_tolerated",
         }
     }
 
@@ -85,6 +89,7 @@ impl Violation {
             Self::WillMissing => "wills that were not published",
             Self::WillUnexpected => "wills that should not have been published",
             Self::SessionWrong => "sessions that were gone or kept against the rules",
+            Self::MalformedTolerated => "malformed packets after which the broker kept the connection",
         }
     }
 
