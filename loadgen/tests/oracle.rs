@@ -11,6 +11,7 @@
     reason = "a test stops at what it did not expect"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -40,6 +41,12 @@ enum Fault {
     UnflaggedRetained,
     NoWill,
     WillAnyway,
+    /// Says of every session that it is new.
+    SessionForgotten,
+    /// Keeps the sessions of those who ask for a new one.
+    SessionKept,
+    /// Answers a malformed packet like a PINGREQ.
+    Tolerant,
 }
 
 /// What the reader of a connection tells the router.
@@ -61,6 +68,8 @@ struct Broker {
     retained: Vec<(String, Vec<u8>)>,
     /// By connection: topic and PUBLISH.
     wills: Vec<Option<(String, Vec<u8>)>>,
+    /// Client ids of all who ever connected.
+    known: BTreeSet<String>,
 }
 
 impl Broker {
@@ -68,7 +77,7 @@ impl Broker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, told) = channel();
-        std::thread::spawn(move || accept(&listener, &tell));
+        std::thread::spawn(move || accept(&listener, &tell, fault));
         let broker = Self {
             fault,
             writers: Vec::new(),
@@ -78,6 +87,7 @@ impl Broker {
             shares: Vec::new(),
             retained: Vec::new(),
             wills: Vec::new(),
+            known: BTreeSet::new(),
         };
         std::thread::spawn(move || broker.route(&told));
         address
@@ -104,7 +114,13 @@ impl Broker {
                     let publish = Publish { topic: will.topic, payload: will.payload, ..Publish::default() };
                     (will.topic.to_owned(), encoded(&Packet::Publish(publish)))
                 });
-                self.write(from, &Packet::ConnAck(ConnAck::default()));
+                let is_known = !self.known.insert(connect.client_id.to_owned());
+                let session_present = match self.fault {
+                    Fault::SessionForgotten => false,
+                    Fault::SessionKept => is_known,
+                    _ => is_known && !connect.clean_start,
+                };
+                self.write(from, &Packet::ConnAck(ConnAck { session_present, ..ConnAck::default() }));
             }
             Packet::Subscribe(subscribe) => {
                 let filters: Vec<_> = subscribe.filters().map(|asked| asked.filter.to_owned()).collect();
@@ -259,25 +275,39 @@ fn encoded(packet: &Packet<'_>) -> Vec<u8> {
     bytes
 }
 
-fn accept(listener: &TcpListener, tell: &Sender<Told>) {
+fn accept(listener: &TcpListener, tell: &Sender<Told>, fault: Fault) {
     for (index, stream) in listener.incoming().enumerate() {
         let stream = stream.unwrap();
         tell.send(Told::Joined(stream.try_clone().unwrap())).unwrap();
         let tell = tell.clone();
-        std::thread::spawn(move || read(index, stream, &tell));
+        std::thread::spawn(move || read(index, stream, &tell, fault));
     }
 }
 
-/// Cuts what a client sends into packets.
-fn read(index: usize, mut stream: TcpStream, tell: &Sender<Told>) {
+/// Cuts what a client sends into packets. What is none ends the connection.
+fn read(index: usize, mut stream: TcpStream, tell: &Sender<Told>, fault: Fault) {
     let mut pending = Vec::new();
     let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+    'connection: while let Ok(count @ 1..) = stream.read(&mut chunk) {
         pending.extend_from_slice(&chunk[..count]);
-        while let Some((_, used)) = decode_one(&pending, Version::V311, &Limits::SERVER).unwrap() {
-            let packet = pending.drain(..used).collect();
-            if tell.send(Told::Bytes(index, packet)).is_err() {
-                return;
+        loop {
+            match decode_one(&pending, Version::V311, &Limits::SERVER) {
+                Ok(Some((_, used))) => {
+                    let packet = pending.drain(..used).collect();
+                    if tell.send(Told::Bytes(index, packet)).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) if fault == Fault::Tolerant => {
+                    pending.clear();
+                    stream.write_all(&encoded(&Packet::PingResp)).ok();
+                    break;
+                }
+                Err(_) => {
+                    stream.shutdown(std::net::Shutdown::Both).ok();
+                    break 'connection;
+                }
             }
         }
     }
@@ -627,6 +657,86 @@ const WILLS: &str = r#"
         drop = [{ group = "fallers" }]
 "#;
 
+/// Clients who come back, half of them to a session that is kept and half of them to a new one.
+const SESSIONS: &str = r#"
+        version = 1
+        name = "sessions"
+        about = "Clients that lose their connection and come back."
+        [[group]]
+        name = "listeners"
+        count = 1
+        protocol = "3.1.1"
+        subscribe = [{ filter = "tick" }]
+        [[group]]
+        name = "speakers"
+        count = 1
+        protocol = "3.1.1"
+        publish = [{ topic = "tick", rate = 100 }]
+        [[group]]
+        name = "keepers"
+        count = 2
+        protocol = "3.1.1"
+        clean_start = false
+        reconnect = { delay = "50ms" }
+        [[group]]
+        name = "beginners"
+        count = 3
+        protocol = "3.1.1"
+        reconnect = { delay = "50ms" }
+        [[stage]]
+        name = "connect"
+        start = ["listeners", "speakers", "keepers", "beginners"]
+        until = "subscribed"
+        timeout = "10s"
+        [[stage]]
+        name = "come back"
+        duration = "400ms"
+        rate = 1.0
+        measure = true
+        drop = [{ group = "keepers" }, { group = "beginners" }]
+        [[stage]]
+        name = "all here"
+        until = "subscribed"
+        timeout = "10s"
+"#;
+
+/// Clients who send what no client may send.
+const MALFORMED: &str = r#"
+        version = 1
+        name = "malformed"
+        about = "Packets that no client may send, beside an honest pair."
+        [[group]]
+        name = "listeners"
+        count = 1
+        protocol = "3.1.1"
+        subscribe = [{ filter = "tick" }]
+        [[group]]
+        name = "speakers"
+        count = 1
+        protocol = "3.1.1"
+        publish = [{ topic = "tick", rate = 100 }]
+        [[group]]
+        name = "hostile"
+        count = 5
+        protocol = "3.1.1"
+        behaviour = { malformed = { kinds = ["reserved_flags", "qos_three", "bad_utf8"], rate = 50 } }
+        [[stage]]
+        name = "connect"
+        start = ["listeners", "speakers", "hostile"]
+        until = "subscribed"
+        timeout = "10s"
+        [[stage]]
+        name = "attacked"
+        duration = "400ms"
+        rate = 1.0
+        measure = true
+        [[stage]]
+        name = "drain"
+        stop = ["hostile"]
+        until = "drained"
+        timeout = "20s"
+"#;
+
 #[test]
 fn a_plan_passes_with_a_faultless_broker() {
     for (name, plan) in [
@@ -635,6 +745,8 @@ fn a_plan_passes_with_a_faultless_broker() {
         ("s", shared()),
         ("r", RETAINED.to_owned()),
         ("w", WILLS.to_owned()),
+        ("b", SESSIONS.to_owned()),
+        ("m", MALFORMED.to_owned()),
     ] {
         check_plan(Fault::None, name, &plan, &[]);
     }
@@ -675,4 +787,28 @@ fn a_plan_finds_retained_messages_that_are_stale_or_missing() {
 fn a_plan_finds_wills_that_are_missing_or_came_anyway() {
     check_plan(Fault::NoWill, "wills", WILLS, &[("will_missing", 2)]);
     check_plan(Fault::WillAnyway, "wills", WILLS, &[("will_unexpected", 2)]);
+}
+
+#[test]
+fn a_plan_finds_sessions_that_are_gone_or_kept_against_the_rules() {
+    check_plan(Fault::SessionForgotten, "sessions", SESSIONS, &[("session_wrong", 2)]);
+    check_plan(Fault::SessionKept, "sessions", SESSIONS, &[("session_wrong", 3)]);
+}
+
+#[test]
+fn a_plan_finds_a_broker_that_tolerates_malformed_packets() {
+    let (code, outcome) = run_plan(Fault::Tolerant, "malformed", MALFORMED);
+    let figure = |name: &str| {
+        let figures = outcome["figures"].as_array().unwrap();
+        figures
+            .iter()
+            .find(|figure| figure["name"] == name)
+            .map_or(0.0, |figure| figure["value"].as_f64().unwrap())
+    };
+    let found = outcome["violations"]["found"]["malformed_tolerated"].as_f64().unwrap();
+    assert!(found > 10.0, "50 a second for 0.4 s: {found}");
+    assert_eq!((code, figure("malformed packets sent")), (1, found), "each of them, and without waiting");
+    assert_eq!(figure("malformed packets that ended their connection"), 0.0);
+    let notes = outcome["notes"].to_string();
+    assert!(notes.contains("reserved_flags of hostile[") && notes.contains("answered"), "{notes}");
 }
