@@ -185,7 +185,7 @@ pub(crate) enum Command {
     /// The file says which clients there are, what they do, and what is verified. The exit code is 0 when everything
     /// was accounted for, 1 when something went wrong, 2 when the run could not be carried out, and 3 when nothing
     /// went wrong but the generator itself was the limit.
-    Run(RunPlanArgs),
+    Run(PlanArgs),
     /// Watch a broker (--broker-pid) for --seconds without any load: what the kernel knows of it and of the host.
     ///
     /// Processor time of all threads, memory, switches, faults, open files; its cgroup, if it has one of its own; sockets
@@ -414,20 +414,6 @@ pub(crate) enum Scenario {
     },
 }
 
-/// Which plan is run, and how it is changed.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct RunPlanArgs {
-    /// A scenario file, or the name of a scenario of the library.
-    #[arg(value_name = "FILE|NAME")]
-    pub(crate) scenario: String,
-    /// Change a parameter of the scenario; may be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
-    pub(crate) set: Vec<(String, String)>,
-    /// Multiply all counts of clients, and all rates over whole groups.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
-    pub(crate) scale: f64,
-}
-
 /// A phase of the retained scenario.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum RetainedPhase {
@@ -556,20 +542,6 @@ fn agent(text: &str) -> Result<SocketAddr, String> {
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if (0.0..=1e6).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1,000,000".to_owned()) }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-    Ok((name.trim().to_owned(), value.to_owned()))
-}
-
-fn scale(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if value > 0.0 && value <= 1e6 {
-        Ok(value)
-    } else {
-        Err("must be above 0 and at most 1,000,000".to_owned())
-    }
 }
 
 fn payload_bytes(text: &str) -> Result<usize, String> {

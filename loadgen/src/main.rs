@@ -43,12 +43,13 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, HoldArgs, RunArgs, RunPlanArgs, Scenario};
+use cli::{Cli, Command, HoldArgs, RunArgs, Scenario};
 use clock::{Clock, Nanos, nanoseconds};
 use crash::CrashArgs;
 use hosts::preflight::{Preflight, Wish};
-use lab::{LabError, LabPlan, Token};
+use lab::{LabError, LabPlan, LabReport, Token};
 use observe::Observer;
+use plan::PlanArgs;
 use record::Watch;
 use report::Report;
 use roster::Protocol;
@@ -177,10 +178,10 @@ fn as_json(report: &impl serde::Serialize) -> String {
 }
 
 /// Runs a scenario file or a scenario of the library.
-fn run_plan(arguments: &RunPlanArgs, common: &RunArgs) -> ExitCode {
+fn run_plan(arguments: &PlanArgs, common: &RunArgs) -> ExitCode {
     let share = common.lab.share;
-    let scale = arguments.scale * share.map_or(1.0, lab::Share::factor);
-    let overrides = plan::Overrides { parameters: arguments.set.clone(), scale };
+    let mut overrides = arguments.overrides();
+    overrides.scale *= share.map_or(1.0, lab::Share::factor);
     let mut plan = match plan::load(&arguments.scenario, &overrides) {
         Ok(plan) => plan,
         Err(error) => return refuse(&error),
@@ -210,20 +211,36 @@ fn agent(listen: SocketAddr, arguments: &RunArgs) -> ExitCode {
 /// Runs this very command line on agents.
 fn coordinate(cli: &Cli) -> ExitCode {
     let arguments = &cli.settings;
-    let own: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = token(arguments, arguments.lab.agents.iter().copied()).and_then(|token| {
-        let scenario = if let Command::Run(run) = &cli.command { Some(run.scenario.as_str()) } else { None };
-        let plan = LabPlan::new(&arguments.lab, &own, scenario, token)?;
-        lab::run(&plan)
-    });
-    match outcome {
+    match over_agents(cli) {
         Ok(report) => {
+            let kept = report.outcome().map_or(Ok(Vec::new()), |outcome| arguments.output.write(outcome));
             let text = if arguments.json { as_json(&report.json()) } else { report.text() };
             let written = std::io::stdout().write_all(text.as_bytes());
-            if written.is_ok() { ExitCode::from(report.exit_code()) } else { ExitCode::from(2) }
+            match kept {
+                Err(error) => refuse(&error),
+                Ok(_) if written.is_err() => ExitCode::from(2),
+                Ok(_) => ExitCode::from(report.exit_code()),
+            }
         }
-        Err(error) => refuse(&error),
+        Err(error) => refuse(&*error),
     }
+}
+
+fn over_agents(cli: &Cli) -> Result<LabReport, Box<dyn std::error::Error>> {
+    let arguments = &cli.settings;
+    if arguments.output.prometheus.is_some() {
+        let why = "the running figures are the agents' and are not sent here while they run; leave it out"
+            .to_owned();
+        return Err(LabError::Refused { who: "--prometheus with --agents".to_owned(), why }.into());
+    }
+    let own: Vec<String> = std::env::args().skip(1).collect();
+    let token = token(arguments, arguments.lab.agents.iter().copied())?;
+    // Read here first: what is wrong with it is told before anybody is asked, and its files are sent along.
+    let scenario = match &cli.command {
+        Command::Run(run) => Some(plan::load(&run.scenario, &run.overrides())?.source),
+        _ => None,
+    };
+    Ok(lab::run(&LabPlan::new(&arguments.lab, &own, scenario.as_ref(), token)?)?)
 }
 
 /// The token that was named, or none where that is allowed.
@@ -320,9 +337,13 @@ fn run(mut scenario: Scenario, arguments: RunArgs) -> Result<Report, RunError> {
     }
     let settings = settings(&arguments)?;
     let output = arguments.output;
-    let report = Quick::of(&scenario).run(&settings, output.watch()?)?;
+    let mut report = Quick::of(&scenario).run(&settings, output.watch()?)?;
     if let Some(outcome) = &report.outcome {
         output.write(outcome)?;
+    }
+    // Whoever puts parts together wants all of each; everybody else has asked for the report.
+    if arguments.lab.share.is_none() {
+        report.outcome = None;
     }
     Ok(report)
 }

@@ -70,8 +70,8 @@ pub(crate) struct Report {
     /// Why the generator was the limit; each of them is also a note.
     #[serde(skip)]
     pub(crate) limits: Vec<String>,
-    /// Everything that was found, for the files of `--out`.
-    #[serde(skip)]
+    /// Everything that was found, for the files of `--out`, and for those who put the parts of a run together.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<Box<Outcome>>,
     /// Further figures of single scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -5,12 +5,13 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::message::{Line, Message, VERSION};
+use super::parcel::Parcel;
 use super::secret::{Role, Token, challenge};
 use super::{LabError, wall_ns};
 
@@ -113,8 +114,8 @@ impl Shift {
     ) -> io::Result<Option<String>> {
         match message {
             Message::Ping { asked } => self.line.say(&Message::Pong { asked, seen: wall_ns() })?,
-            Message::Run { arguments, files, start_ns } if self.job.is_none() => {
-                match Job::begin(arguments, &files, start_ns, check) {
+            Message::Run { arguments, parcel, start_ns } if self.job.is_none() => {
+                match Job::begin(arguments, parcel.as_ref(), start_ns, check) {
                     Ok(job) => self.job = Some(job),
                     Err(why) => self.line.say(&Message::Refused { why })?,
                 }
@@ -153,16 +154,25 @@ struct Running {
 impl Job {
     fn begin(
         mut arguments: Vec<String>,
-        files: &[(usize, String)],
+        parcel: Option<&Parcel>,
         start_ns: i64,
         check: fn(&[String]) -> Result<(), String>,
     ) -> Result<Self, String> {
-        let folder = lay_out(&mut arguments, files).map_err(|error| format!("keeping the files: {error}"))?;
-        check(&arguments)?;
         let program = std::env::current_exe().map_err(|error| format!("finding the program: {error}"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Self { command, start_ns, running: None, folder })
+        // From here on dropping it removes the folder.
+        let mut job = Self {
+            command: Command::new(program),
+            start_ns,
+            running: None,
+            folder: parcel.map(|_| Parcel::folder(wall_ns())),
+        };
+        if let Some((parcel, folder)) = parcel.zip(job.folder.as_ref()) {
+            let laid_out = parcel.lay_out(folder, &mut arguments);
+            laid_out.map_err(|error| format!("keeping the scenario's files: {error}"))?;
+        }
+        check(&arguments)?;
+        job.command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(job)
     }
 
     /// Starts the process when it is time, and passes on what it says; returns the last message when it has ended.
@@ -229,24 +239,6 @@ fn start(command: &mut Command) -> io::Result<Running> {
         drop(tell_output.send(read));
     });
     Ok(Running { child, lines, output })
-}
-
-/// Writes the coordinator's files to a folder of their own and puts their paths into the arguments.
-#[expect(clippy::disallowed_methods, reason = "the generator's edge to files")]
-fn lay_out(arguments: &mut [String], files: &[(usize, String)]) -> io::Result<Option<PathBuf>> {
-    if files.is_empty() {
-        return Ok(None);
-    }
-    let folder = std::env::temp_dir().join(format!("dunlin-agent-{}-{}", std::process::id(), wall_ns()));
-    std::fs::create_dir(&folder)?;
-    for (place, text) in files {
-        let Some(argument) = arguments.get_mut(*place) else { continue };
-        let name = Path::new(argument.as_str()).file_name().map_or_else(|| "plan.toml".into(), PathBuf::from);
-        let path = folder.join(name);
-        std::fs::write(&path, text)?;
-        *argument = path.display().to_string();
-    }
-    Ok(Some(folder))
 }
 
 fn say(text: &str) {

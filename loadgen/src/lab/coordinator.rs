@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,13 @@ use clap::ValueEnum;
 
 use super::message::{Line, Message, VERSION};
 use super::offset::{ClockWatch, ROUNDS_PER_GROUP, Round};
+use super::parcel::Parcel;
 use super::result::{AgentEnd, AgentResult, LabReport};
 use super::secret::{Role, Token, challenge};
 use super::share::{SHARES_MAX, Share};
 use super::{LabError, is_run, wall_ns};
 use crate::cli::LabArgs;
+use crate::plan::Source;
 
 /// What happens to a run that loses an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -35,19 +36,19 @@ pub(crate) struct LabPlan {
     pub(crate) on_loss: LossPolicy,
     /// The command line without the program's name, and without what names the agents.
     pub(crate) arguments: Vec<String>,
-    /// The text of the arguments (by place) that are files of this host.
-    pub(crate) files: Vec<(usize, String)>,
+    /// The scenario file with its own files, if it is one of this host.
+    pub(crate) parcel: Option<Parcel>,
 }
 
 impl LabPlan {
     /// The plan for `own`, the coordinator's own command line without the program's name.
     ///
     /// # Errors
-    /// When there are too many agents, the command line is no run, or the scenario file can't be read.
+    /// When there are too many agents, the command line is no run, or the scenario's files can't be sent.
     pub(crate) fn new(
         arguments: &LabArgs,
         own: &[String],
-        scenario: Option<&str>,
+        scenario: Option<&Source>,
         token: Token,
     ) -> Result<Self, LabError> {
         let agents = arguments.agents.clone();
@@ -58,19 +59,10 @@ impl LabPlan {
         let on_loss = arguments.on_agent_loss;
         let arguments = Self::without_agents(own);
         is_run(&arguments).map_err(|why| LabError::Refused { who: "--agents".to_owned(), why })?;
-        let files = Self::files(&arguments, scenario)
-            .map_err(|why| LabError::Refused { who: "the scenario file".to_owned(), why: why.to_string() })?;
-        Ok(Self { agents, token, on_loss, arguments, files })
-    }
-
-    /// The scenario file, if there is one of that name; otherwise it names one of the library, which agents have too.
-    #[expect(clippy::disallowed_methods, reason = "the generator's edge to files")]
-    fn files(arguments: &[String], scenario: Option<&str>) -> io::Result<Vec<(usize, String)>> {
-        let place = scenario
-            .filter(|scenario| Path::new(scenario).is_file())
-            .and_then(|scenario| arguments.iter().position(|argument| argument == scenario));
-        let Some(place) = place else { return Ok(Vec::new()) };
-        Ok(vec![(place, std::fs::read_to_string(&arguments[place])?)])
+        let parcel = scenario.map(|source| Parcel::pack(source, &arguments)).transpose();
+        let parcel =
+            parcel.map_err(|why| LabError::Refused { who: "the scenario file".to_owned(), why })?.flatten();
+        Ok(Self { agents, token, on_loss, arguments, parcel })
     }
 
     /// A command line without what is the coordinator's.
@@ -180,7 +172,7 @@ impl Agent {
         let share = Share::new(self.number, of);
         arguments.extend(["--share".to_owned(), share.to_string(), "--json".to_owned()]);
         let start_ns = start_ns.saturating_add(self.clock.offset().offset_ns);
-        let order = Message::Run { arguments, files: plan.files.clone(), start_ns };
+        let order = Message::Run { arguments, parcel: plan.parcel.clone(), start_ns };
         self.line
             .say(&order)
             .map_err(|source| LabError::Network { who: format!("agent {}", self.address), source })
@@ -265,7 +257,7 @@ fn now() -> Instant {
 }
 
 /// Options with a value that agents don't get.
-const COORDINATORS_OPTIONS: [&str; 4] = ["--agents", "--token", "--on-agent-loss", "--share"];
+const COORDINATORS_OPTIONS: [&str; 5] = ["--agents", "--token", "--on-agent-loss", "--share", "--out"];
 /// How long connecting and each answer of a greeting may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From the last greeting to the common start.
@@ -283,7 +275,7 @@ mod tests {
 
     #[test]
     fn agents_get_the_command_line_without_what_names_them() {
-        let own = "p2p --agents a:1,b:2 -n 10 --token=f --json --on-agent-loss end --target x:1 --agents=c:3";
+        let own = "p2p --agents a:1,b:2 -n 10 --token=f --json --on-agent-loss end --target x:1 --agents=c:3 --out f";
         let own: Vec<String> = own.split(' ').map(str::to_owned).collect();
         assert_eq!(LabPlan::without_agents(&own), ["p2p", "-n", "10", "--target", "x:1"]);
     }

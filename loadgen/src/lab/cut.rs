@@ -3,13 +3,18 @@
 use super::share::Share;
 use crate::plan::{Plan, Template};
 
-/// Puts all topics, filters and client ids of a plan into a share's own world. Its sizes are cut when it is loaded.
+/// Puts all topics, filters and client ids of a plan into a share's own world, and gives its clients rows of their own in data
+/// files. Its sizes are cut when it is loaded.
 ///
 /// # Errors
 /// When that is impossible: Sparkplug's topics have a fixed beginning, and the name of a shared subscription must be
 /// constant.
 pub(crate) fn cut(plan: &mut Plan, share: Share) -> Result<(), String> {
     let level = share.level();
+    for data in plan.data.values_mut() {
+        let first = share.before(data.rows.count() as u64);
+        data.rows.begin_at(usize::try_from(first).unwrap_or(0));
+    }
     for group in &mut plan.groups {
         if group.sparkplug.is_some() {
             return Err(format!("group {}: Sparkplug topics can't stand below another level", group.name));

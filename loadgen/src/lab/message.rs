@@ -5,8 +5,10 @@ use std::net::TcpStream;
 
 use serde::{Deserialize, Serialize};
 
+use super::parcel::Parcel;
+
 /// Version of the conversation. Both sides must have the same.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +29,11 @@ pub(super) enum Message {
     Ping { asked: i64 },
     /// Agent: the answer, at once.
     Pong { asked: i64, seen: i64 },
-    /// Coordinator: run this command line (without the program's name) with these files.
+    /// Coordinator: run this command line (without the program's name).
     Run {
         arguments: Vec<String>,
-        /// The text of the argument with this place, if that is a file of the coordinator's.
-        files: Vec<(usize, String)>,
+        /// The scenario file that one of the arguments names, if it is one of the coordinator's.
+        parcel: Option<Parcel>,
         /// When, in nanoseconds since 1970 by the agent's clock.
         start_ns: i64,
     },

@@ -6,13 +6,14 @@
 //! agents are compared all the same: for a common start, and so that times in their records can be put side by side.
 //!
 //! Reading order: `message.rs` (what is said), `secret.rs` (to whom), `offset.rs` (what time it is there), `share.rs` and
-//! `cut.rs` (who does what), `agent.rs`, `coordinator.rs`, `result.rs` (what comes back).
+//! `cut.rs` (who does what), `parcel.rs` (a scenario's files), `agent.rs`, `coordinator.rs`, `result.rs` (what comes back).
 
 mod agent;
 mod coordinator;
 mod cut;
 mod message;
 mod offset;
+mod parcel;
 mod result;
 mod secret;
 mod share;
@@ -20,6 +21,7 @@ mod share;
 pub(crate) use agent::serve;
 pub(crate) use coordinator::{LabPlan, LossPolicy, run};
 pub(crate) use cut::cut;
+pub(crate) use result::LabReport;
 pub(crate) use secret::Token;
 pub(crate) use share::Share;
 

@@ -1,8 +1,7 @@
 //! What the agents of a run have sent back, put together.
 //!
-//! Runs of scenario files send whole outcomes with histograms, which merge without loss. The quick commands send their
-//! reports: counts and rates are added up, and of percentiles the worst of all agents is kept, since percentiles of
-//! parts do not add up to percentiles of the whole.
+//! All send whole outcomes with histograms, which merge without loss. The quick commands send their reports with them:
+//! counts and rates are added up, and of percentiles the worst of all agents is kept beside those of the whole.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::offset::Offset;
+use crate::output::table;
 use crate::record::{Outcome, Standard};
 
 /// How an agent's part ended.
@@ -38,7 +38,10 @@ pub(super) struct AgentResult {
 #[derive(Clone, Debug)]
 pub(crate) struct LabReport {
     agents: Vec<AgentNote>,
-    merged: Merged,
+    /// Everything that was found; `None` when no agent has sent anything.
+    outcome: Option<Box<Outcome>>,
+    /// The sums of the reports of a quick command.
+    total: Option<Value>,
     exit_code: u8,
 }
 
@@ -55,14 +58,6 @@ struct AgentNote {
     /// `exit code N`, or why there is none.
     end: String,
     lost: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Merged {
-    /// Of a scenario file.
-    Outcome(Box<Outcome>),
-    /// Of a quick command.
-    Sums(Value),
 }
 
 impl LabReport {
@@ -100,7 +95,7 @@ impl LabReport {
             });
         }
         let exit_code = SEVERITY.into_iter().find(|code| codes.contains(code)).unwrap_or(0);
-        Self { merged: merge(&outputs, &agents), agents, exit_code }
+        Self { outcome: merge(&outputs, &agents).map(Box::new), total: total(&outputs), agents, exit_code }
     }
 
     /// The worst of all agents' exit codes; 1 if one was lost.
@@ -110,21 +105,31 @@ impl LabReport {
 
     /// Everything for programs.
     pub(crate) fn json(&self) -> Value {
-        match &self.merged {
-            Merged::Outcome(outcome) => json!({ "agents": self.agents, "outcome": outcome }),
-            Merged::Sums(sums) => json!({ "agents": self.agents, "total": sums }),
+        let mut all = json!({ "agents": self.agents, "outcome": self.outcome });
+        if let Some(total) = &self.total {
+            all["total"] = total.clone();
         }
+        all
     }
 
-    /// The agents, and the sums of a quick command, for people.
+    /// Everything that was found, for the files of `--out`.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_deref()
+    }
+
+    /// The agents, and what they found together, for people.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for note in &self.agents {
             writeln!(text, "agent {:<22} {}", note.agent, note.line())
                 .expect("writing to a String can't fail");
         }
-        if let Merged::Sums(sums) = &self.merged {
-            rows("", sums, &mut text);
+        if let Some(total) = &self.total {
+            rows("", total, &mut text);
+            text.push('\n');
+        }
+        if let Some(outcome) = self.outcome() {
+            text.push_str(&table(outcome));
         }
         text
     }
@@ -149,30 +154,35 @@ impl AgentNote {
     }
 }
 
-fn merge(outputs: &[Value], agents: &[AgentNote]) -> Merged {
+/// The outcomes of all agents as one.
+fn merge(outputs: &[Value], agents: &[AgentNote]) -> Option<Outcome> {
     let outcomes: Vec<Outcome> = outputs
         .iter()
+        .map(|output| output.get("outcome").unwrap_or(output))
         .filter(|output| output.get("format_version").is_some())
         .filter_map(|output| serde_json::from_value(output.clone()).ok())
         .collect();
-    if let Some((first, rest)) = outcomes.split_first() {
-        let mut whole = first.clone();
-        for outcome in rest {
-            whole.merge(outcome);
-        }
-        whole.notes.extend(agents.iter().map(|note| format!("agent {}: {}", note.agent, note.line())));
-        for note in agents.iter().filter(|note| note.lost) {
-            whole.failures.note("agent lost", &note.agent);
-            whole.counters.failures += 1;
-        }
-        whole.judge(&Standard::default());
-        return Merged::Outcome(Box::new(whole));
+    let (first, rest) = outcomes.split_first()?;
+    let mut whole = first.clone();
+    for outcome in rest {
+        whole.merge(outcome);
     }
+    whole.notes.extend(agents.iter().map(|note| format!("agent {}: {}", note.agent, note.line())));
+    for note in agents.iter().filter(|note| note.lost) {
+        whole.failures.note("agent lost", &note.agent);
+        whole.counters.failures += 1;
+    }
+    whole.judge(&Standard::default());
+    Some(whole)
+}
+
+/// The sums of the reports of a quick command; `None` of anything else.
+fn total(outputs: &[Value]) -> Option<Value> {
     let mut sums = Map::new();
-    for output in outputs {
+    for output in outputs.iter().filter(|output| output.get("format_version").is_none()) {
         add(&mut sums, output);
     }
-    Merged::Sums(Value::Object(sums))
+    (!sums.is_empty()).then_some(Value::Object(sums))
 }
 
 /// Adds a quick command's report to the sums.
@@ -301,8 +311,18 @@ mod tests {
         let output = serde_json::to_value(&outcome).unwrap();
         let lost = AgentEnd::Lost { why: "x".to_owned(), seconds: 1 };
         let report = LabReport::of(vec![done(0, &output), done(0, &output), result(lost)]);
-        let Merged::Outcome(merged) = &report.merged else { panic!("{report:?}") };
+        let merged = report.outcome().unwrap();
         assert_eq!((merged.counters.sent, merged.counters.failures, merged.notes.len()), (10, 1, 3));
+        assert!(report.total.is_none() && report.text().contains("agent lost"));
+    }
+
+    #[test]
+    fn a_quick_command_brings_its_outcome_along() {
+        let mut output = quick(10, 0, 40.0);
+        output["outcome"] = serde_json::to_value(Outcome::default()).unwrap();
+        let report = LabReport::of(vec![done(0, &output), done(0, &output)]);
+        assert_eq!(report.json()["total"]["count"].as_f64(), Some(20.0));
+        assert!(report.outcome().is_some() && report.json()["outcome"]["format_version"] == 1);
     }
 
     #[test]

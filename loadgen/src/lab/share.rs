@@ -20,8 +20,18 @@ impl Share {
     /// How many of `total` things belong to this part. The parts of all shares add up to the total and differ
     /// by one at most.
     pub(crate) fn part(self, total: u64) -> u64 {
-        let end = |number: u32| u128::from(total) * u128::from(number) / u128::from(self.of);
-        u64::try_from(end(self.number) - end(self.number - 1)).expect("a part of 64 bits")
+        self.end(self.number, total) - self.before(total)
+    }
+
+    /// How many of `total` things belong to the parts before this one.
+    pub(crate) fn before(self, total: u64) -> u64 {
+        self.end(self.number - 1, total)
+    }
+
+    /// How many belong to the first `number` parts.
+    fn end(self, number: u32, total: u64) -> u64 {
+        let end = u128::from(total) * u128::from(number) / u128::from(self.of);
+        u64::try_from(end).expect("no more than the total, which has 64 bits")
     }
 
     /// [`Share::part`] of a number of clients; at least one.

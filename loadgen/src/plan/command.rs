@@ -1,13 +1,13 @@
-//! The commands `scenarios` and `explain`.
+//! The commands `scenarios` and `explain`, and the arguments of `run`.
 
 use clap::Args;
 
 use super::error::PlanError;
 use super::explain::explain;
 use super::library::{self, SCENARIOS};
-use super::load::{Overrides, load};
+use super::load::{Overrides, SCALE_MAX, load};
 
-/// Which plan, and how it is changed.
+/// Which scenario `run` and `explain` are about, and how it is changed.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlanArgs {
     /// A scenario file, or the name of a scenario of the library (`dunlin-loadgen scenarios` lists them).
@@ -17,7 +17,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
     /// Multiply the clients of every group, and every rate over a whole group.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
 }
 
@@ -25,6 +25,16 @@ impl PlanArgs {
     /// What they change.
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides { parameters: self.set.clone(), scale: self.scale }
+    }
+}
+
+/// A factor that a plan can be scaled by.
+fn scale(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if value > 0.0 && value <= SCALE_MAX {
+        Ok(value)
+    } else {
+        Err(format!("must be above 0 and at most {SCALE_MAX:.0}"))
     }
 }
 

@@ -75,6 +75,13 @@ impl Rows {
         self.values.len().checked_div(self.columns.len()).unwrap_or(0)
     }
 
+    /// Begins with another row: what stood before it comes last.
+    pub(crate) fn begin_at(&mut self, row: usize) {
+        let width = self.columns.len();
+        let values = self.values.len();
+        self.values.rotate_left((row * width).min(values));
+    }
+
     /// The names in the header.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|name| &**name)
@@ -107,6 +114,10 @@ mod tests {
         assert!(plain.row(1).unwrap().get("colour").is_none());
         assert!(plain.row(2).is_none());
         assert_eq!(data(text, true).row(2).and_then(|row| row.get("serial")), Some("A1"));
+        let mut turned = plain;
+        turned.rows.begin_at(1);
+        let serials = [0, 1].map(|index| turned.row(index).and_then(|row| row.get("serial")));
+        assert_eq!(serials, [Some("B,2"), Some("A1")]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) fn load_from(mut source: Source, overrides: &Overrides) -> Result<Pla
 }
 
 /// The largest scale: enough to make a thousand clients a million.
-const SCALE_MAX: f64 = 1e4;
+pub(crate) const SCALE_MAX: f64 = 1e4;
 
 /// The text with parameters filled in, and the values that they have.
 fn filled_in(

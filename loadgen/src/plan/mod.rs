@@ -32,10 +32,11 @@ mod verify;
 pub(crate) use command::{PlanArgs, explain_command, scenarios_command};
 pub(crate) use data::Row;
 pub(crate) use error::PlanError;
-pub(crate) use load::{Overrides, load};
+pub(crate) use load::load;
 #[cfg(test)]
 pub(crate) use quantity::Rate;
 pub(crate) use schema::{Arrivals, Behaviour, Group, Leave, Malformation, Plan};
+pub(crate) use source::Source;
 pub(crate) use stage::{Factor, Fall, Stage, Until};
 pub(crate) use template::{STAMP_MARK, STAMP_TEXT_BYTES, Scope, Template, Variable};
 pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug};

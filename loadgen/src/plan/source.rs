@@ -51,6 +51,11 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_owned(), files: BTreeMap::new(), folder: None }
     }
 
+    /// Whether it is one of the library, which names no files and is on every host.
+    pub(crate) const fn is_of_library(&self) -> bool {
+        self.folder.is_none()
+    }
+
     /// The contents of a file that the scenario names.
     ///
     /// # Errors
