@@ -12,7 +12,8 @@ use dunlin_ring::{Bytes, Completion, Errno, Loan, Ring, RingConfig, SlotId, wait
 use crate::clock::{Clock, Nanos};
 use crate::hosts::preflight;
 use crate::hosts::route::{Route, RouteCounters, RoutePlan};
-use crate::transport::{Leg, Transport};
+use crate::record::Leg;
+use crate::transport::Transport;
 
 /// A connection of the generator, counted over all rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -236,9 +236,10 @@ fn over_agents(cli: &Cli) -> Result<LabReport, Box<dyn std::error::Error>> {
     let own: Vec<String> = std::env::args().skip(1).collect();
     let token = token(arguments, arguments.lab.agents.iter().copied())?;
     // Read here first: what is wrong with it is told before anybody is asked, and its files are sent along.
-    let scenario = match &cli.command {
-        Command::Run(run) => Some(plan::load(&run.scenario, &run.overrides())?.source),
-        _ => None,
+    let scenario = if let Command::Run(run) = &cli.command {
+        Some(plan::load(&run.scenario, &run.overrides())?.source)
+    } else {
+        None
     };
     Ok(lab::run(&LabPlan::new(&arguments.lab, &own, scenario.as_ref(), token)?)?)
 }

@@ -10,19 +10,12 @@
 //! 3. the client has written: its output is encoded before it is sent;
 //! 4. the client closes: the farewell of the transport precedes the close of the socket.
 //!
-//! Each step that takes a round trip is a [`Leg`], which the script is told of when it is done.
+//! Each step that takes a round trip is a [`crate::record::Leg`], which the script is told of when it is done.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use crate::engine::ConnId;
 use crate::hosts::proxy::ProxyHeader;
-
-/// A part of the way to a usable connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leg {
-    /// From asking for the socket until its connection is established.
-    TcpConnect,
-}
 
 /// What carries the clients' bytes.
 #[derive(Clone, Debug)]

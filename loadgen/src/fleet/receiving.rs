@@ -13,7 +13,6 @@ use crate::engine::{ConnId, Outbox, Script};
 use crate::fleet::agenda::{Entry, Errand};
 use crate::plan::Behaviour;
 use crate::record::{Leg, Violation};
-use crate::transport;
 
 /// A message as it came.
 struct Message<'packet> {
@@ -23,16 +22,14 @@ struct Message<'packet> {
 }
 
 impl Script for Fleet<'_> {
-    fn leg(&mut self, conn: ConnId, leg: transport::Leg, now: Nanos) {
+    fn leg(&mut self, conn: ConnId, leg: Leg, now: Nanos) {
         let (member, side) = self.cast.member_of(conn);
         if self.is_live(member, side) {
             let state = self.member(member);
-            match leg {
-                transport::Leg::TcpConnect => {
-                    let intended = if state.tries <= 1 { state.intended } else { state.since };
-                    self.recorder.time(Leg::TcpConnect, intended, state.since, now);
-                }
-            }
+            // Only the first leg can be late; the others begin when the one before is done.
+            let is_first = leg == Leg::TcpConnect && state.tries <= 1;
+            let intended = if is_first { state.intended } else { state.since };
+            self.recorder.time(leg, intended, state.since, now);
         }
     }
 

@@ -11,10 +11,9 @@ use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window};
 use crate::pace::Schedule;
-use crate::record::{Leg as TimedLeg, Live};
+use crate::record::{Leg, Live};
 use crate::report::Report;
 use crate::roster::Roster;
-use crate::transport::Leg;
 
 /// A connect storm.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +61,8 @@ pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Res
         connections: settings.concurrency,
         unit: "connect".to_owned(),
         count,
-        tcp_connect_us: found::percentiles(&outcome, TimedLeg::TcpConnect),
-        connack_us: found::percentiles(&outcome, TimedLeg::ConnAck),
+        tcp_connect_us: found::percentiles(&outcome, Leg::TcpConnect),
+        connack_us: found::percentiles(&outcome, Leg::ConnAck),
         late: storm.schedule.as_ref().map(Schedule::late_count),
         failures: storm.failures.count(),
         failure_examples: storm.failures.examples().to_vec(),
@@ -120,7 +119,7 @@ impl Storm {
     }
 
     /// Notes that a place is done with what it began last.
-    fn time(&mut self, leg: TimedLeg, conn: ConnId, now: Nanos) {
+    fn time(&mut self, leg: Leg, conn: ConnId, now: Nanos) {
         let since = self.since[conn.index()];
         self.live.recorder.time(leg, since, since, now);
     }
@@ -154,11 +153,8 @@ impl Storm {
 
 impl Script for Storm {
     fn leg(&mut self, conn: ConnId, leg: Leg, now: Nanos) {
-        match leg {
-            Leg::TcpConnect if self.measuring => {
-                self.time(TimedLeg::TcpConnect, conn, now);
-            }
-            Leg::TcpConnect => {}
+        if self.measuring {
+            self.time(leg, conn, now);
         }
     }
 
@@ -182,7 +178,7 @@ impl Script for Storm {
                 self.live.recorder.connected();
                 self.live.recorder.disconnected();
                 if self.measuring {
-                    self.time(TimedLeg::ConnAck, conn, now);
+                    self.time(Leg::ConnAck, conn, now);
                 }
             }
             Ok(Some((notice, _))) => {
