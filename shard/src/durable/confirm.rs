@@ -86,6 +86,13 @@ struct Reply {
     promise: Promise,
 }
 
+#[cfg(test)]
+impl Confirmations {
+    pub(super) fn is_idle(&self) -> bool {
+        self.replies.iter().all(VecDeque::is_empty)
+    }
+}
+
 impl ShardCore {
     /// Notes a message to another shard, if what it causes there is part of a promise. The name under which it is confirmed.
     pub(crate) fn note_asked(&mut self, to: ShardId, message: &MeshMessage) -> Option<Ask> {

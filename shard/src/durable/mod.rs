@@ -261,4 +261,20 @@ impl Numbers {
 }
 
 #[cfg(test)]
+impl ShardCore {
+    /// Nothing waits for the disk or for another shard.
+    pub(crate) fn assert_nothing_is_owed(&self) {
+        let durable = &self.durable;
+        assert_eq!(durable.gate.len(), 0, "an answer waits");
+        assert!(durable.estates.is_empty(), "an ended session has messages");
+        assert!(durable.done.is_none() && durable.sent.is_empty(), "something noted was not recorded");
+        assert!(self.durable.confirmations.iter().all(Confirmations::is_idle), "a shard waits");
+        if self.sessions.len() == 0 {
+            assert_eq!(durable.away_count, 0);
+            assert!(durable.numbers.0.is_empty());
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;

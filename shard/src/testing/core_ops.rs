@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use dunlin_persist::StoreState;
 use dunlin_wire::packet::{
     Ack, Auth, AuthProperties, Connect, Disconnect, DisconnectProperties, Packet, Publish, PublishProperties,
     Subscribe, SubscribeProperties, Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties,
@@ -14,7 +15,7 @@ use dunlin_wire::types::{PacketId, QoS, SubscriptionOptions, Version};
 use proptest::prelude::*;
 
 use super::{Client, World, connect};
-use crate::config::{Config, Mqtt};
+use crate::config::{Config, Durability, Mqtt};
 use crate::control::Control;
 use crate::event::Event;
 use crate::hooks::{
@@ -42,6 +43,10 @@ enum Op {
     Reauthorize { who: Option<u8> },
     Reconfigure { max_packet_size: u32 },
     Stop { shard: u16 },
+    Crash,
+    Hold { is_held: bool },
+    Reclaim { shard: u16, count: usize },
+    StoreState { shard: u16, state: u8 },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -68,6 +73,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => prop::option::of(0..5_u8).prop_map(|who| Op::Reauthorize { who }),
         1 => (20..3_000_u32).prop_map(|max_packet_size| Op::Reconfigure { max_packet_size }),
         1 => (0..60_u16).prop_map(|shard| Op::Stop { shard }),
+        1 => Just(Op::Crash),
+        4 => any::<bool>().prop_map(|is_held| Op::Hold { is_held }),
+        3 => (0..3_u16, 1..40_usize).prop_map(|(shard, count)| Op::Reclaim { shard, count }),
+        1 => (0..3_u16, 0..30_u8).prop_map(|(shard, state)| Op::StoreState { shard, state }),
     ]
 }
 
@@ -354,6 +363,25 @@ fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(Shar
                 world.handle(ShardId(*shard), Event::Control(Control::Stop));
             }
         }
+        // The caller has the hooks for it.
+        Op::Crash => {}
+        Op::Hold { is_held } => world.hold_syncs(*is_held),
+        Op::Reclaim { shard, count } => world.reclaim(usize::from(*shard), *count),
+        Op::StoreState { shard, state } => {
+            let state = match state {
+                0..10 => StoreState::Full,
+                10 => StoreState::Failed,
+                _ => StoreState::Open,
+            };
+            world.handle(ShardId(*shard), Event::StoreState(state));
+        }
+    }
+}
+
+impl Op {
+    /// Whether it means something only where sessions are stored.
+    const fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Crash | Self::Hold { .. } | Self::Reclaim { .. } | Self::StoreState { .. })
     }
 }
 
@@ -392,12 +420,22 @@ fn react(world: &mut World, client: Client, is_obliging: bool) {
     }
 }
 
-fn run(ops: &[Op], seed: u64) {
+fn run(ops: &[Op], seed: u64, durability: Durability) {
     let (open, opened): (_, Receiver<(ShardId, Token)>) = channel();
-    let all_hooks = (0..3).map(|shard| hooks(shard, seed, &open)).collect();
-    let mut world = World::of_cores(settings(1_000), all_hooks);
+    let all_hooks = || (0..3).map(|shard| hooks(shard, seed, &open)).collect();
+    let config = Config { mqtt: settings(1_000), durability };
+    let mut world = World::with_config(config, all_hooks());
+    world.begin();
     let (mut clients, mut questions) = (Vec::new(), Vec::new());
     for op in ops {
+        if op.is_of_the_disk() && durability == Durability::Memory {
+            continue;
+        }
+        if matches!(op, Op::Crash) {
+            world.kill(all_hooks());
+            opened.try_iter().for_each(drop);
+            questions.clear();
+        }
         apply(&mut world, &mut clients, &mut questions, op);
         questions.extend(opened.try_iter());
         clients.retain(|client| !world.is_closed(*client));
@@ -408,6 +446,7 @@ fn run(ops: &[Op], seed: u64) {
     for client in clients {
         world.drop_client(client);
     }
+    world.hold_syncs(false);
     // Wills and messages may ask again, and answers may come late.
     for _ in 0..50 {
         questions.extend(opened.try_iter());
@@ -431,7 +470,16 @@ fn run(ops: &[Op], seed: u64) {
             "sessions take their things with them"
         );
         assert!(core.reviews_are_idle());
+        core.assert_nothing_is_owed();
     }
+    world.kill(Vec::new());
+    if world.cores.iter().all(|core| core.gauges().sessions == 0) {
+        return;
+    }
+    // What a disk that failed, or had no room, did not hear of has ended as well.
+    world.advance(5_000);
+    let sessions: u64 = world.cores.iter().map(|core| core.gauges().sessions).sum();
+    assert_eq!(sessions, 0, "the disk knows of no session that has ended");
 }
 
 proptest! {
@@ -439,6 +487,11 @@ proptest! {
 
     #[test]
     fn random_events_leave_nothing_behind(ops in prop::collection::vec(op(), 1..200), seed in any::<u64>()) {
-        run(&ops, seed);
+        run(&ops, seed, Durability::Memory);
+    }
+
+    #[test]
+    fn random_events_leave_nothing_behind_on_a_disk(ops in prop::collection::vec(op(), 1..200), seed in any::<u64>()) {
+        run(&ops, seed, Durability::Commit);
     }
 }

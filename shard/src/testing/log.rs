@@ -2,7 +2,7 @@
 //!
 //! Its replay is written from what records mean, not from how the log on the disk does it: two answers to the same question.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use dunlin_persist::record::{Message, Outgoing, Session};
@@ -11,12 +11,18 @@ use dunlin_persist::{FetchedMessage, FoundMessage, MessageId, Record, SessionNo}
 /// The log of one core.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// All records, of earlier runs too.
+    /// All records that are there, of earlier runs too.
     pub(crate) records: Vec<Record>,
-    /// How many of them are safe.
-    pub(crate) synced: usize,
-    /// How many there were when the core that runs now began.
+    /// How many were freed before them.
+    freed: usize,
+    /// How many, from the very first one, are safe.
+    synced: usize,
+    /// How many, from the very first one, there were when the core that runs now began.
     base: usize,
+    /// How many, from the very first one, were offered to be said again.
+    offered: usize,
+    /// Offered ones that may be freed when as many are safe: both from the very first one.
+    frees: VecDeque<(usize, usize)>,
     /// Syncs wait until they are asked for.
     pub(crate) is_held: bool,
     /// The disk takes no more records than this.
@@ -35,25 +41,56 @@ pub(crate) struct Found {
 impl Log {
     /// A core appends.
     pub(crate) fn append(&mut self, seq: u64, record: Record) {
-        let count = u64::try_from(self.records.len() - self.base).unwrap();
+        let count = u64::try_from(self.total() - self.base).unwrap();
         assert_eq!(seq, count + 1, "records are numbered without gaps");
         self.records.push(record);
     }
 
+    /// How many there ever were.
+    pub(crate) fn total(&self) -> usize {
+        self.freed + self.records.len()
+    }
+
+    /// The next of the oldest records, to be said again if it holds.
+    pub(crate) fn next_reclaimable(&mut self) -> Option<Record> {
+        let record = self.records.get(self.offered - self.freed).filter(|_| self.offered < self.synced)?;
+        self.offered += 1;
+        Some(record.clone())
+    }
+
+    /// What was offered is freed when what was said again is safe.
+    pub(crate) fn free_offered(&mut self) {
+        self.frees.push_back((self.offered, self.total()));
+        self.free();
+    }
+
+    fn free(&mut self) {
+        while let Some((end, needs)) = self.frees.front().copied()
+            && needs <= self.synced
+        {
+            self.frees.pop_front();
+            self.records.drain(..end.saturating_sub(self.freed));
+            self.freed = self.freed.max(end);
+        }
+    }
+
     /// Makes safe what may be; the number to tell the core, if it is a new one.
     pub(crate) fn sync(&mut self) -> Option<u64> {
-        let end = self.limit.map_or(self.records.len(), |limit| limit.min(self.records.len()));
+        let end = self.limit.map_or(self.total(), |limit| limit.min(self.total()));
         if self.is_held || end <= self.synced {
             return None;
         }
         self.synced = end;
+        self.free();
         end.checked_sub(self.base).filter(|seq| *seq > 0).map(|seq| u64::try_from(seq).unwrap())
     }
 
     /// Power goes: what was not safe is gone.
     pub(crate) fn crash(&mut self) {
-        self.records.truncate(self.synced);
-        self.base = self.records.len();
+        self.records.truncate(self.synced.saturating_sub(self.freed));
+        self.base = self.total();
+        self.offered = self.freed;
+        self.frees.clear();
         self.is_held = false;
         self.limit = None;
     }

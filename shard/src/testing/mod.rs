@@ -221,6 +221,15 @@ impl World {
         self.begin();
     }
 
+    /// The log of a shard frees its oldest records, as far as they are safe; what still holds is said again before.
+    pub(crate) fn reclaim(&mut self, shard: usize, count: usize) {
+        for _ in 0..count {
+            let Some(record) = self.logs[shard].next_reclaimable() else { break };
+            self.handle(shard_id(shard), Event::Reclaim(Box::new(record)));
+        }
+        self.logs[shard].free_offered();
+    }
+
     /// Syncs are held back, or no longer.
     pub(crate) fn hold_syncs(&mut self, is_held: bool) {
         for log in &mut self.logs {
