@@ -28,7 +28,6 @@ impl ShardCore {
 
     /// Asks for the next messages of a session, if it has a connection that takes some and nothing is being asked.
     pub(crate) fn continue_waking(&mut self, session: u32, actions: &mut Actions) {
-        self.restore_releases(session);
         let bytes_high = self.configs.current().outbound_bytes_high;
         let Some(entry) = self.sessions.at_mut(session) else { return };
         let link = entry.link;
@@ -130,7 +129,7 @@ impl ShardCore {
 
     /// Identifiers that wait for PUBCOMP need nothing from the disk. With the last of what was sent earlier the client's packets
     /// go on.
-    fn restore_releases(&mut self, session: u32) {
+    pub(crate) fn restore_releases(&mut self, session: u32) {
         let Some(entry) = self.sessions.at_mut(session) else { return };
         if entry.conn().is_none() || !entry.has_away_outgoing() {
             return;

@@ -374,6 +374,9 @@ impl ShardCore {
     /// waits. [MQTT5-4.4.0-1] [MQTT5-3.3.1-1] [MQTT311-4.4.0-1] [MQTT311-3.3.1-1] [MQTT311-4.6.0-1]
     pub(crate) fn resend(&mut self, session: u32, actions: &mut Actions) {
         let rules = self.delivery_rules();
+        if self.durable.is_on() {
+            self.restore_releases(session);
+        }
         loop {
             let Some(entry) = self.sessions.at_mut(session) else { return };
             let link = entry.link;

@@ -13,6 +13,7 @@ use crate::testing::{Client, World, connect};
 
 mod away;
 mod gate;
+mod script;
 
 /// A client with a session that is kept, new or not; what it hears first is not part of what it hears next.
 fn come(world: &mut World, version: Version, id: &str) -> Client {
