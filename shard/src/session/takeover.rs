@@ -27,6 +27,12 @@ impl ShardCore {
         self.finish_all_closing(actions);
         let found = self.sessions.find(client_id);
         match found {
+            // Overdue, as after a restart: its end is only not done yet.
+            Some(id) if self.is_over(id) => {
+                self.metrics.count(Counter::SessionExpired);
+                self.end_session(id, actions);
+                (self.create_session(client_id), false)
+            }
             // [MQTT5-3.1.2-5] [MQTT311-3.1.2-4]
             Some(id) if !clean_start => {
                 self.disarm_session(id);
@@ -51,10 +57,16 @@ impl ShardCore {
     /// Whether a CONNECT now would find a session to go on with.
     pub(crate) fn would_resume(&self, client_id: &str, clean_start: bool) -> bool {
         !clean_start
-            && self.sessions.find(client_id).and_then(|id| self.sessions.get(id)).is_some_and(|session| {
+            && self.sessions.find(client_id).is_some_and(|id| {
                 // With an expiry of 0 it ends with the connection that it has.
-                session.expiry_seconds > 0
+                self.sessions.get(id).is_some_and(|session| session.expiry_seconds > 0) && !self.is_over(id)
             })
+    }
+
+    /// Whether the time of a session without a connection has run out.
+    fn is_over(&self, id: SessionId) -> bool {
+        let is_due = |session: &Session| session.expires_at().is_some_and(|at| at <= self.now.mono);
+        self.sessions.get(id).is_some_and(|session| session.conn().is_none() && is_due(session))
     }
 
     fn create_session(&mut self, client_id: &str) -> SessionId {

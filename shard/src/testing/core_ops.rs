@@ -363,18 +363,23 @@ fn apply(world: &mut World, clients: &mut Vec<Client>, questions: &mut Vec<(Shar
                 world.handle(ShardId(*shard), Event::Control(Control::Stop));
             }
         }
-        // The caller has the hooks for it.
-        Op::Crash => {}
-        Op::Hold { is_held } => world.hold_syncs(*is_held),
-        Op::Reclaim { shard, count } => world.reclaim(usize::from(*shard), *count),
-        Op::StoreState { shard, state } => {
-            let state = match state {
-                0..10 => StoreState::Full,
-                10 => StoreState::Failed,
-                _ => StoreState::Open,
-            };
-            world.handle(ShardId(*shard), Event::StoreState(state));
-        }
+        Op::Crash | Op::Hold { .. } | Op::Reclaim { .. } | Op::StoreState { .. } => apply_to_disk(world, op),
+    }
+}
+
+/// Something happens to the disk. Of a crash, only the caller has the hooks.
+fn apply_to_disk(world: &mut World, op: &Op) {
+    if let Op::Hold { is_held } = op {
+        world.hold_syncs(*is_held);
+    } else if let Op::Reclaim { shard, count } = op {
+        world.reclaim(usize::from(*shard), *count);
+    } else if let Op::StoreState { shard, state } = op {
+        let state = match state {
+            0..10 => StoreState::Full,
+            10 => StoreState::Failed,
+            _ => StoreState::Open,
+        };
+        world.handle(ShardId(*shard), Event::StoreState(state));
     }
 }
 

@@ -76,7 +76,7 @@ impl Log {
 
     /// Makes safe what may be; the number to tell the core, if it is a new one.
     pub(crate) fn sync(&mut self) -> Option<u64> {
-        let end = self.limit.map_or(self.total(), |limit| limit.min(self.total()));
+        let end = self.limit.unwrap_or(usize::MAX).min(self.total());
         if self.is_held || end <= self.synced {
             return None;
         }
