@@ -1,7 +1,7 @@
 //! Graceful stop: Wills first, while there is somebody to hear them, then DISCONNECT to everybody, in bounded steps.
 
 use crate::action::{Action, Actions};
-use crate::connection::Refusal;
+use crate::connection::{Ending, Refusal, State};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
 use crate::limits::{STOP_STEP_COUNT, STOP_WILL_LINGER_MS};
@@ -66,7 +66,13 @@ impl ShardCore {
     fn stop_connections(&mut self, next_slot: u32, actions: &mut Actions) {
         let conns: Vec<_> = self.connections.ids_from(next_slot).take(STOP_STEP_COUNT as usize).collect();
         for conn in &conns {
-            self.refuse(*conn, Refusal::Stopping, actions);
+            if self.connections.get(*conn).is_some_and(|connection| connection.state == State::Greeting) {
+                // Its CONNECT is not complete, so nobody knows in which version to answer.
+                self.metrics.count(Refusal::Stopping.counter());
+                self.begin_closing(*conn, Ending::Refused(Refusal::Stopping));
+            } else {
+                self.refuse(*conn, Refusal::Stopping, actions);
+            }
         }
         if let Some(last) = conns.last() {
             self.stopping = Some(Stopping::Connections { next_slot: last.slot + 1 });
@@ -132,6 +138,18 @@ mod tests {
         }
         assert_eq!(world.core().metrics().get(Counter::WillPublished), 1, "its delay ends with the process");
         assert_eq!(world.core().gauges().connections, 0);
+    }
+
+    #[test]
+    fn who_has_not_said_its_version_is_told_nothing() {
+        // [MQTT5-3.2.0-1] [MQTT311-3.2.0-1]: CONNACK answers a CONNECT.
+        let mut world = World::new();
+        let half = world.open();
+        world.raw(half, &[0x10, 0x21, 0x00, 0x06]);
+        world.control(Control::Stop);
+        world.advance_ms(200);
+        assert!(world.is_closed(half));
+        assert!(world.heard(half).is_empty());
     }
 
     #[test]

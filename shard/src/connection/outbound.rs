@@ -200,7 +200,7 @@ impl ShardCore {
     }
 
     /// From now on nothing is taken from a connection and nothing is sent to it.
-    pub(super) fn begin_closing(&mut self, conn: ConnId, ending: Ending) {
+    pub(crate) fn begin_closing(&mut self, conn: ConnId, ending: Ending) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
