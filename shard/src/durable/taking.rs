@@ -55,6 +55,25 @@ impl ShardCore {
             self.durable.promise.is_refused = true;
             return;
         }
+        if terms.group.is_some() {
+            // A session may get a message through its own filters and through its groups, and a record names it once.
+            let view = *publication.view();
+            self.finish_taking(&view, actions);
+            self.deliver_taken((session, number), terms, publication, rules, actions);
+            self.finish_taking(&view, actions);
+        } else {
+            self.deliver_taken((session, number), terms, publication, rules, actions);
+        }
+    }
+
+    fn deliver_taken(
+        &mut self,
+        (session, number): (u32, SessionNo),
+        terms: &Terms<'_>,
+        publication: &mut Publication<'_>,
+        rules: &DeliveryRules,
+        actions: &mut Actions,
+    ) {
         let id = self.take(session, number, terms);
         let Some(entry) = self.sessions.at(session) else { return };
         let link = entry.link;

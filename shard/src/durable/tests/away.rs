@@ -169,3 +169,25 @@ fn a_message_for_many_is_stored_once() {
         .collect();
     assert_eq!(receivers, [100]);
 }
+
+#[test]
+fn a_session_that_gets_a_message_twice_has_two_names_for_it() {
+    // [MQTT5-4.8.2-1]: through its own filter and through a group. What is done or lost of one says nothing of the other.
+    let mut world = World::durable(Mqtt::default(), 1);
+    let subscriber = come(&mut world, Version::V5, "s");
+    subscribe(&mut world, subscriber, "t", 2);
+    subscribe(&mut world, subscriber, "$share/g/t", 2);
+    let publisher = come(&mut world, Version::V5, "p");
+    publish(&mut world, publisher, message("t", 1, 1, "x"));
+    let mut ids = Vec::new();
+    for record in &world.logs[0].records {
+        if let Record::Published(published) = record {
+            assert_eq!(published.receivers.len(), 1);
+            ids.push(published.id);
+        }
+    }
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+    world.crash();
+    assert_eq!(comes_back(&mut world, "s").iter().filter(|heard| heard.starts_with("PUBLISH t")).count(), 2);
+}
