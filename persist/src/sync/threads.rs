@@ -7,7 +7,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::config::Waker;
@@ -17,12 +17,30 @@ use crate::log::segment::LogId;
 use crate::open::ShardRead;
 use crate::sync::{DiskSide, Job, Outcome};
 
-/// The threads, as those who ask see them.
+/// The threads, as those who ask see them. The last one to let go waits for what was asked to be done.
 #[derive(Clone)]
 pub(crate) struct Threads {
-    sync: Sender<Task>,
-    read: Sender<Task>,
-    files: Sender<Task>,
+    sync: Arc<Thread>,
+    read: Arc<Thread>,
+    files: Arc<Thread>,
+}
+
+/// One thread and the way to it.
+struct Thread {
+    /// `None` only while it is dropped.
+    tasks: Option<Sender<Task>>,
+    join: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(Err(panic)) = self.join.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            resume_unwind(panic);
+        }
+    }
 }
 
 /// One store's line to the threads.
@@ -49,7 +67,9 @@ impl Threads {
     /// # Errors
     /// What the operating system says.
     pub(crate) fn start() -> io::Result<Self> {
-        Ok(Self { sync: start("dunlin-sync")?, read: start("dunlin-read")?, files: start("dunlin-files")? })
+        let [sync, read, files] =
+            [start("dunlin-sync")?, start("dunlin-read")?, start("dunlin-files")?].map(Arc::new);
+        Ok(Self { sync, read, files })
     }
 
     /// A line for one more store.
@@ -74,7 +94,8 @@ impl Line {
         };
         let task =
             Task { side: Arc::clone(&self.side), job, asked_at: now(), reply: self.reply.clone(), waker };
-        self.asked_count += usize::from(thread.send(task).is_ok());
+        let is_sent = thread.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok());
+        self.asked_count += usize::from(is_sent);
     }
 
     /// The next outcome, if there is one.
@@ -132,10 +153,11 @@ pub(crate) fn read_side_by_side(
 /// Bytes that a reading thread tells of at once.
 const STEP_BYTES: u64 = 4 << 20;
 
-fn start(name: &str) -> io::Result<Sender<Task>> {
+fn start(name: &str) -> io::Result<Thread> {
     let (sender, tasks) = channel::<Task>();
-    Builder::new().name(name.to_owned()).spawn(move || tasks.iter().for_each(perform))?;
-    Ok(sender)
+    let run = move || tasks.iter().for_each(perform);
+    let join = Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(Thread { tasks: Some(sender), join: Some(join) })
 }
 
 fn perform(task: Task) {
