@@ -285,6 +285,8 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         pacing: PacingArgs,
         #[command(flatten)]
+        sessions: SessionArgs,
+        #[command(flatten)]
         message: Message,
     },
     /// Many publishers to one subscriber of `fi/#`.
@@ -295,6 +297,8 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         pacing: PacingArgs,
         #[command(flatten)]
+        sessions: SessionArgs,
+        #[command(flatten)]
         message: Message,
     },
     /// One publisher to many subscribers; a message is done when all have it.
@@ -304,6 +308,8 @@ pub(crate) enum Scenario {
         subscribers: u32,
         #[command(flatten)]
         pacing: PacingArgs,
+        #[command(flatten)]
+        sessions: SessionArgs,
         #[command(flatten)]
         message: Message,
     },
@@ -380,6 +386,28 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 2.0, value_parser = seconds)]
         settle: f64,
     },
+    /// Leave sessions behind: so many clients connect, subscribe and leave, then messages are published to them.
+    ///
+    /// Client N subscribes to fill/G with G = N / --per-topic, at QoS 1, and says goodbye; --concurrency of them at a time, so that a
+    /// million sessions need few connections. Then --messages messages are published to each topic at QoS 1. What the broker
+    /// has stored in the end is --sessions x --messages deliveries.
+    Fill {
+        /// Sessions.
+        #[arg(long, short = 'n', default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+        sessions: u32,
+        /// Sessions that share a topic.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        per_topic: u32,
+        /// Messages to each topic.
+        #[arg(long, default_value_t = 10)]
+        messages: u32,
+        /// Messages that the publisher keeps under way.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+        window: u32,
+        /// Bytes of payload.
+        #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
+        payload: usize,
+    },
     /// Subscribe each client to its own literal filters dev/C/sensor/T/value, then unsubscribe.
     Subscribe {
         /// Clients.
@@ -409,6 +437,8 @@ pub(crate) enum Scenario {
         /// Sleep between messages instead of polling; the generator's wake-up is then in the latency.
         #[arg(long)]
         sleep: bool,
+        #[command(flatten)]
+        sessions: SessionArgs,
         #[command(flatten)]
         message: Message,
     },
@@ -449,7 +479,7 @@ impl Scenario {
                 rate(per_second);
             }
             Self::Connect { rate: per_second } => per_second.iter_mut().for_each(rate),
-            Self::Cycle { connections, .. } => count(connections),
+            Self::Cycle { connections, .. } | Self::Fill { sessions: connections, .. } => count(connections),
             Self::Subscribe { clients, .. } => count(clients),
             Self::Shared { publishers, subscribers, pacing, .. } => {
                 count(publishers);
@@ -473,6 +503,16 @@ pub(crate) struct Message {
     /// Bytes of payload, at least 32.
     #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
     pub(crate) payload: usize,
+}
+
+/// How long sessions last.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SessionArgs {
+    /// All sessions outlive their connections, so that the broker has to store what it takes over (QoS 1 and 2).
+    ///
+    /// Clean Session 0 with MQTT 3, a Session Expiry Interval of a day with MQTT 5. The broker keeps them afterwards.
+    #[arg(long)]
+    pub(crate) durable: bool,
 }
 
 /// When it is sent.

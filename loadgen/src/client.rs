@@ -145,18 +145,29 @@ impl Client {
         self.awaits_floor = false;
     }
 
-    /// Appends a CONNECT with a clean start. With MQTT 5 the session lasts as long as the connection.
-    pub(crate) fn connect(&self, client_id: &str, keep_alive_seconds: u16, out: &mut Vec<u8>) {
+    /// Appends a CONNECT with a new session, which lasts as long as the connection; if it `is_durable` for ever, with
+    /// MQTT 5 for a day.
+    pub(crate) fn connect(
+        &self,
+        client_id: &str,
+        keep_alive_seconds: u16,
+        is_durable: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let is_new = self.version == Version::V5;
         let connect = Connect {
             version: self.version,
             bridge: false,
-            clean_start: true,
+            clean_start: is_new || !is_durable,
             keep_alive_seconds,
             client_id,
             will: None,
             user_name: None,
             password: None,
-            properties: ConnectProperties::default(),
+            properties: ConnectProperties {
+                session_expiry_interval: (is_new && is_durable).then_some(DAY_SECONDS),
+                ..ConnectProperties::default()
+            },
         };
         self.write(&Packet::Connect(connect), out);
     }
@@ -443,6 +454,9 @@ impl Client {
         packet.encode(self.version, out).expect("the generator's own identifiers and filters are valid");
     }
 }
+
+/// How long a durable session of MQTT 5 outlives its connection.
+const DAY_SECONDS: u32 = 86_400;
 
 fn on_subscribed(suback: &SubAck<'_>) -> Notice<'static> {
     let (mut count, mut refused) = (0, 0);

@@ -349,6 +349,121 @@ fn run(mut scenario: Scenario, arguments: RunArgs) -> Result<Report, RunError> {
     Ok(report)
 }
 
+<<<<<<< HEAD
+=======
+fn drive(scenario: Scenario, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
+    match scenario {
+        Scenario::Connect { rate } => connect::run(connect::Plan { per_second: rate }, settings, watch),
+        Scenario::Cycle { connections, rounds, settle } => {
+            cycle::run(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) }, settings, watch)
+        }
+        Scenario::Retained { publishers, topics, subscribers, window, measure, message } => retained::run(
+            retained::Plan {
+                publishers,
+                topics,
+                subscribers,
+                window,
+                qos: message.qos.into(),
+                payload_bytes: message.payload,
+                measures_store: matches!(measure, RetainedPhase::Store),
+            },
+            settings,
+            watch,
+        ),
+        Scenario::Fill { sessions, per_topic, messages, window, payload } => {
+            let plan = fill::Plan { sessions, per_topic, messages, window, payload_bytes: payload };
+            fill::run(plan, settings, watch)
+        }
+        Scenario::Subscribe { clients, filters, per_packet, keep, qos } => subscribe::run(
+            subscribe::Plan {
+                clients,
+                filters,
+                per_packet: per_packet.max(1),
+                qos: qos.into(),
+                unsubscribe: !keep,
+            },
+            settings,
+            watch,
+        ),
+        Scenario::Idle { .. }
+        | Scenario::P2p { .. }
+        | Scenario::Fanin { .. }
+        | Scenario::Fanout { .. }
+        | Scenario::Shared { .. }
+        | Scenario::Wild { .. }
+        | Scenario::Lat { .. } => {
+            let plan = traffic_plan(&scenario).expect("each of these has a plan");
+            traffic::run(plan, settings, watch)
+        }
+    }
+}
+
+/// What a scenario sends from whom to whom, if it is about messages between connections that are there.
+fn traffic_plan(scenario: &Scenario) -> Option<Plan> {
+    Some(match *scenario {
+        Scenario::Idle { connections, keep_alive, rate, settle, message } => {
+            let senders = u32::from(rate > 0);
+            let topology = Topology { shape: Shape::Own, senders, receivers: connections };
+            let pacing =
+                if rate > 0 { Pacing::Open { per_second: rate, spin: false } } else { Pacing::Silent };
+            let plan = plan("idle", topology, pacing, message);
+            Plan { keep_alive_seconds: keep_alive, settle_ns: nanoseconds(settle), ..plan }
+        }
+        Scenario::P2p { pairs, pacing, sessions, message } => {
+            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
+            plan("p2p", topology, pace(pacing), message).durable(sessions.durable)
+        }
+        Scenario::Fanin { publishers, pacing, sessions, message } => {
+            let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
+            plan("fanin", topology, pace(pacing), message).durable(sessions.durable)
+        }
+        Scenario::Fanout { subscribers, pacing, sessions, message } => {
+            let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
+            plan("fanout", topology, pace(pacing), message).durable(sessions.durable)
+        }
+        Scenario::Shared { publishers, subscribers, pacing, message } => {
+            let topology = Topology { shape: Shape::Shared, senders: publishers, receivers: subscribers };
+            plan("shared", topology, pace(pacing), message)
+        }
+        Scenario::Wild { clients, filters, publishers, pacing, message } => {
+            let topology =
+                Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
+            plan("wild", topology, pace(pacing), message)
+        }
+        Scenario::Lat { pairs, rate, sleep, sessions, message } => {
+            let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
+            let pacing = Pacing::Open { per_second: rate, spin: !sleep };
+            plan("lat", topology, pacing, message).durable(sessions.durable)
+        }
+        Scenario::Connect { .. }
+        | Scenario::Cycle { .. }
+        | Scenario::Fill { .. }
+        | Scenario::Retained { .. }
+        | Scenario::Subscribe { .. } => return None,
+    })
+}
+
+fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message) -> Plan {
+    Plan {
+        name,
+        topology,
+        pacing,
+        qos: message.qos.into(),
+        payload_bytes: message.payload,
+        keep_alive_seconds: KEEP_ALIVE_SECONDS,
+        durable: false,
+        settle_ns: 0,
+    }
+}
+
+const fn pace(arguments: PacingArgs) -> Pacing {
+    match arguments.rate {
+        Some(per_second) => Pacing::Open { per_second, spin: arguments.spin },
+        None => Pacing::Closed { window: arguments.window, spin: arguments.spin },
+    }
+}
+
+>>>>>>> 0640d3b (loadgen: durable sessions in quick commands, times of acknowledgements, sessions that are left behind (fill))
 fn settings(arguments: &RunArgs) -> Result<Settings, RunError> {
     if let Some(core) = arguments.core {
         dunlin_ring::pin_to_core(core).map_err(scenario::host("pinning to the core"))?;

@@ -39,6 +39,9 @@ pub(crate) struct Report {
     /// From the intended time of sending to arrival at the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_us: Option<Percentiles>,
+    /// From the intended time of sending to PUBACK or PUBCOMP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) acknowledged_us: Option<Percentiles>,
     /// From opening a socket to its being connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tcp_connect_us: Option<Percentiles>,
@@ -182,6 +185,7 @@ impl Report {
         }
         table.row("generator CPU", self.cpu(Some(self.generator_cpu_us), self.generator_cores));
         table.percentiles("latency", self.latency_us);
+        table.percentiles("acknowledged after", self.acknowledged_us);
         table.percentiles("TCP connect", self.tcp_connect_us);
         table.percentiles("CONNECT to CONNACK", self.connack_us);
         if let Some(late) = self.late {

@@ -42,6 +42,7 @@ pub(crate) struct Roster {
     protocol: Protocol,
     keep_alive_seconds: u16,
     run: u32,
+    is_durable: bool,
 }
 
 impl Roster {
@@ -49,7 +50,12 @@ impl Roster {
     pub(crate) fn new(count: u32, protocol: Protocol, keep_alive_seconds: u16, run: u32) -> Self {
         let version = protocol.version();
         let clients = (0..count).map(|_| Client::new(version)).collect();
-        Self { clients, protocol, keep_alive_seconds, run }
+        Self { clients, protocol, keep_alive_seconds, run, is_durable: false }
+    }
+
+    /// The same clients, with sessions that outlive their connections if so.
+    pub(crate) fn durable(self, is_durable: bool) -> Self {
+        Self { is_durable, ..self }
     }
 
     /// Writes the first packet of a fresh connection.
@@ -61,7 +67,7 @@ impl Roster {
             Protocol::Mqtt(_) => {
                 *client = Client::new(version);
                 let client_id = format!("dl{:08x}-{}", self.run, conn.0);
-                client.connect(&client_id, self.keep_alive_seconds, out);
+                client.connect(&client_id, self.keep_alive_seconds, self.is_durable, out);
             }
             Protocol::Floor => {
                 *client = Client::of_the_floor(version);

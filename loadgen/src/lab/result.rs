@@ -200,7 +200,7 @@ fn add(sums: &mut Map<String, Value>, report: &Value) {
                     add_number(inner, kind, count, |a, b| a + b);
                 }
             }
-            ("latency_us" | "tcp_connect_us" | "connack_us", Value::Object(fields)) => {
+            ("latency_us" | "acknowledged_us" | "tcp_connect_us" | "connack_us", Value::Object(fields)) => {
                 let inner = sums.entry(format!("{name}_worst_of_agents")).or_insert_with(|| json!({}));
                 let Value::Object(inner) = inner else { continue };
                 for (kind, figure) in fields {

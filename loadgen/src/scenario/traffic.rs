@@ -60,8 +60,22 @@ pub(crate) struct Plan {
     pub(crate) qos: QoS,
     pub(crate) payload_bytes: usize,
     pub(crate) keep_alive_seconds: u16,
+    /// Whether sessions outlive connections, so that a broker has to store what it takes over.
+    pub(crate) durable: bool,
     /// Measure memory per connection, this long after the last one is up.
     pub(crate) settle_ns: u64,
+}
+
+impl Plan {
+    /// The same with durable sessions, if so.
+    pub(crate) const fn durable(self, durable: bool) -> Self {
+        Self { durable, ..self }
+    }
+
+    /// The last packet of an exchange with the broker.
+    fn answer(&self) -> Leg {
+        if self.qos == QoS::ExactlyOnce { Leg::PubComp } else { Leg::PubAck }
+    }
 }
 
 /// Runs a traffic scenario.
@@ -153,6 +167,8 @@ struct Traffic {
     unfinished_total: u64,
     /// Per sender: intended times of messages that the server's Receive Maximum holds back.
     held: Vec<VecDeque<Nanos>>,
+    /// Per sender: intended times of messages that have no acknowledgement yet; those come in order.
+    unanswered: Vec<VecDeque<Nanos>>,
     sent: Vec<u32>,
     topic: String,
     payload: Vec<u8>,
@@ -184,7 +200,8 @@ impl Traffic {
                 settings.protocol,
                 plan.keep_alive_seconds,
                 settings.run,
-            ),
+            )
+            .durable(plan.durable),
             run: settings.run,
             concurrency: settings.concurrency,
             topic_level: settings.topic_level.clone(),
@@ -203,6 +220,7 @@ impl Traffic {
             unfinished: vec![0; senders * window],
             unfinished_total: 0,
             held: vec![VecDeque::new(); senders],
+            unanswered: vec![VecDeque::new(); senders],
             sent: vec![0; topology.send_streams()],
             topic: String::new(),
             payload: vec![0; plan.payload_bytes],
@@ -326,6 +344,9 @@ impl Traffic {
         if let Some(place) = self.place(flow, stamp.ticket) {
             self.unfinished[place] = events;
         }
+        if self.plan.qos != QoS::AtMostOnce {
+            self.unanswered[flow as usize].push_back(intended);
+        }
         let out = outbox.buffer(conn);
         self.roster.client(conn).publish(&self.topic, &self.payload, self.plan.qos, stamp.ticket, out);
     }
@@ -372,6 +393,12 @@ impl Traffic {
 
     fn on_published(&mut self, conn: ConnId, ticket: u32, now: Nanos, outbox: &mut Outbox) {
         let Some(flow) = self.plan.topology.flow_of(conn) else { return };
+        if let Some(intended) = self.unanswered[flow as usize].pop_front()
+            && intended >= self.window.0
+            && intended < self.window.1
+        {
+            self.live.recorder.time_corrected(self.plan.answer(), intended, now);
+        }
         if let Some(intended) = self.held[flow as usize].pop_front() {
             self.send(flow, intended, outbox);
         }
@@ -438,6 +465,7 @@ impl Traffic {
             connections: topology.connections(),
             unit: "message".to_owned(),
             latency_us: found::percentiles(&outcome, Leg::Deliver),
+            acknowledged_us: found::percentiles(&outcome, self.plan.answer()),
             late: self.schedule.as_ref().map(|_| outcome.measured().late),
             violations: Some(violations),
             failures: self.failures.count(),
