@@ -272,8 +272,9 @@ impl Ring {
         place.state.set(State::CLOSING);
         let pending = State::RECEIVING | State::OPENING | State::ACCEPTING;
         if place.state.has(pending) || place.sending.is_some() {
+            place.state.set(State::SHUTTING);
             let request = opcode::Shutdown::new(Fixed(slot.0), libc::SHUT_RDWR).build();
-            self.push(&request.flags(Flags::SKIP_SUCCESS), Kind::Shutdown, slot);
+            self.push(&request, Kind::Shutdown, slot);
         }
         self.finish_close(slot);
     }
@@ -395,7 +396,11 @@ impl Ring {
             Kind::Accept => self.on_accepted(slot, reaped),
             Kind::Receive => self.on_received(slot, reaped),
             Kind::Send => self.on_sent(slot, reaped.result),
-            Kind::Shutdown => None,
+            Kind::Shutdown => {
+                self.slots[slot.index()].state.clear(State::SHUTTING);
+                self.finish_close(slot);
+                None
+            }
             Kind::Close => {
                 self.slots[slot.index()].state.reset();
                 Some(Completion::Closed { slot })
@@ -483,11 +488,12 @@ impl Ring {
         Some(Completion::Sent { slot, result, bytes })
     }
 
-    /// Closes the descriptor once nothing else is pending on it, so that no late completion can meet the
-    /// slot's next tenant.
+    /// Closes the descriptor once nothing else is pending on it, so that neither a late completion nor a late shutdown
+    /// can meet the slot's next tenant.
     fn finish_close(&mut self, slot: SlotId) {
         let place = &mut self.slots[slot.index()];
-        let pending = State::OPENING | State::RECEIVING | State::ACCEPTING | State::CLOSE_SENT;
+        let pending =
+            State::OPENING | State::RECEIVING | State::ACCEPTING | State::SHUTTING | State::CLOSE_SENT;
         if !place.state.has(State::CLOSING) || place.state.has(pending) || place.sending.is_some() {
             return;
         }

@@ -61,6 +61,8 @@ impl State {
     pub(crate) const ACCEPTING: u8 = 1 << 5;
     /// The slot holds a socket or is about to.
     pub(crate) const TAKEN: u8 = 1 << 6;
+    /// A shutdown is under way. The kernel carries it out on a thread of its own and looks the slot up only there.
+    pub(crate) const SHUTTING: u8 = 1 << 7;
 
     pub(crate) const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
