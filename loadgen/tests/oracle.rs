@@ -812,3 +812,24 @@ fn a_plan_finds_a_broker_that_tolerates_malformed_packets() {
     let notes = outcome["notes"].to_string();
     assert!(notes.contains("reserved_flags of hostile[") && notes.contains("answered"), "{notes}");
 }
+
+fn sessions_are_left_behind_and_messages_with_them() {
+    let address = Broker::start(Fault::None).to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+        .args(["fill", "--sessions", "1000", "--per-topic", "50", "--messages", "3", "--patience", "5"])
+        .args(["--json", "--target", &address])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["count"], &report["failures"]), (&Value::from(60), &Value::from(0)), "{report}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn acknowledgements_are_timed() {
+    let (_, report) = run(Fault::None, "1");
+    let samples = |field: &str| report[field]["samples"].as_u64();
+    assert_eq!(samples("acknowledged_us"), samples("latency_us"), "{report}");
+    let (_, report) = run(Fault::None, "0");
+    assert!(report["acknowledged_us"].is_null(), "{report}");
+}

@@ -1,7 +1,7 @@
 //! From a quick command to the run that it asks for.
 
 use super::traffic::{self, Pacing};
-use super::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, retained, subscribe};
+use super::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, fill, retained, subscribe};
 use crate::cli::{Message, PacingArgs, RetainedPhase, Scenario};
 use crate::clock::nanoseconds;
 use crate::record::Watch;
@@ -15,6 +15,8 @@ pub(crate) enum Quick {
     Traffic(traffic::Plan),
     /// Connections that come and go.
     Connect(connect::Plan),
+    /// Sessions that are left behind.
+    Fill(fill::Plan),
     /// Rounds of connections.
     Cycle(cycle::Plan),
     /// Retained messages.
@@ -38,17 +40,17 @@ impl Quick {
                     ..plan("idle", topology, pacing, message)
                 })
             }
-            Scenario::P2p { pairs, pacing, message } => {
+            Scenario::P2p { pairs, pacing, sessions, message } => {
                 let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
-                Self::Traffic(plan("p2p", topology, pace(pacing), message))
+                Self::Traffic(plan("p2p", topology, pace(pacing), message).durable(sessions.durable))
             }
-            Scenario::Fanin { publishers, pacing, message } => {
+            Scenario::Fanin { publishers, pacing, sessions, message } => {
                 let topology = Topology { shape: Shape::FanIn, senders: publishers, receivers: 1 };
-                Self::Traffic(plan("fanin", topology, pace(pacing), message))
+                Self::Traffic(plan("fanin", topology, pace(pacing), message).durable(sessions.durable))
             }
-            Scenario::Fanout { subscribers, pacing, message } => {
+            Scenario::Fanout { subscribers, pacing, sessions, message } => {
                 let topology = Topology { shape: Shape::FanOut, senders: 1, receivers: subscribers };
-                Self::Traffic(plan("fanout", topology, pace(pacing), message))
+                Self::Traffic(plan("fanout", topology, pace(pacing), message).durable(sessions.durable))
             }
             Scenario::Shared { publishers, subscribers, pacing, message } => {
                 let topology = Topology { shape: Shape::Shared, senders: publishers, receivers: subscribers };
@@ -59,12 +61,15 @@ impl Quick {
                     Topology { shape: Shape::Wild { filters }, senders: publishers, receivers: clients };
                 Self::Traffic(plan("wild", topology, pace(pacing), message))
             }
-            Scenario::Lat { pairs, rate, sleep, message } => {
+            Scenario::Lat { pairs, rate, sleep, sessions, message } => {
                 let topology = Topology { shape: Shape::Pairs, senders: pairs, receivers: pairs };
                 let pacing = Pacing::Open { per_second: rate, spin: !sleep };
-                Self::Traffic(plan("lat", topology, pacing, message))
+                Self::Traffic(plan("lat", topology, pacing, message).durable(sessions.durable))
             }
             Scenario::Connect { rate } => Self::Connect(connect::Plan { per_second: rate }),
+            Scenario::Fill { sessions, per_topic, messages, window, payload } => {
+                Self::Fill(fill::Plan { sessions, per_topic, messages, window, payload_bytes: payload })
+            }
             Scenario::Cycle { connections, rounds, settle } => {
                 Self::Cycle(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) })
             }
@@ -99,6 +104,7 @@ impl Quick {
         match self {
             Self::Traffic(plan) => traffic::run(plan, settings, watch),
             Self::Connect(plan) => connect::run(plan, settings, watch),
+            Self::Fill(plan) => fill::run(plan, settings, watch),
             Self::Cycle(plan) => cycle::run(plan, settings, watch),
             Self::Retained(plan) => retained::run(plan, settings, watch),
             Self::Subscribe(plan) => subscribe::run(plan, settings, watch),
@@ -114,6 +120,7 @@ fn plan(name: &'static str, topology: Topology, pacing: Pacing, message: Message
         qos: message.qos.into(),
         payload_bytes: message.payload,
         keep_alive_seconds: KEEP_ALIVE_SECONDS,
+        durable: false,
         settle_ns: 0,
     }
 }
