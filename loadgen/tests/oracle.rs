@@ -813,6 +813,7 @@ fn a_plan_finds_a_broker_that_tolerates_malformed_packets() {
     assert!(notes.contains("reserved_flags of hostile[") && notes.contains("answered"), "{notes}");
 }
 
+#[test]
 fn sessions_are_left_behind_and_messages_with_them() {
     let address = Broker::start(Fault::None).to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
