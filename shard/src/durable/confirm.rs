@@ -36,7 +36,10 @@ impl Asked {
             MeshMessage::DeliverTo(delivery) => {
                 is_acknowledged(delivery.message.view().qos).then_some(Self::Member)
             }
-            MeshMessage::Retain(_) | MeshMessage::GroupReturn(_) => Some(Self::Home),
+            MeshMessage::DeliverOnce(_) => Some(Self::Delivery),
+            MeshMessage::Retain(_) | MeshMessage::GroupReturn(_) | MeshMessage::Forget { .. } => {
+                Some(Self::Home)
+            }
             // The home adds what it asks of the next member to what waits for the first one.
             MeshMessage::DeliverBack(_)
             | MeshMessage::Credit { .. }

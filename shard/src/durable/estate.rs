@@ -40,6 +40,7 @@ impl ShardCore {
         let Some(number) = self.number_of(id.index) else { return };
         let away = self.take_away(id).map_or_else(Away::default, |away| *away);
         self.durable.numbers.remove(number);
+        self.forget_all_elsewhere(number, actions);
         // Records are in order; only other shards have to be waited for.
         let promise = promise.of_other_shards();
         let sent = away.outgoing.iter().filter_map(|sent| Some((sent.message?, true)));

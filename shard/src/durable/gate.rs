@@ -105,6 +105,15 @@ pub(crate) enum Owed {
         /// Under which identifier it is in the window.
         packet_id: PacketId,
     },
+    /// Other shards have forgotten a QoS 2 message: its identifier is free, then PUBCOMP.
+    Release {
+        /// To whom.
+        conn: ConnId,
+        /// Whose.
+        session: SessionId,
+        /// Which.
+        packet_id: PacketId,
+    },
     /// A record that undoes what other shards now have.
     Record(Box<Record>),
     /// A client's QoS 2 message whose other takers have it: it is handed out here.
@@ -117,7 +126,8 @@ impl Owed {
             Self::Ack { conn, .. }
             | Self::UnsubAck { conn, .. }
             | Self::ConnAck { conn, .. }
-            | Self::Transfer { conn, .. } => Some(*conn),
+            | Self::Transfer { conn, .. }
+            | Self::Release { conn, .. } => Some(*conn),
             Self::SubAck(work) => Some(work.conn()),
             Self::Postponed(postponed) => Some(postponed.conn()),
             Self::Record(_) => None,
@@ -304,6 +314,9 @@ impl ShardCore {
             Owed::Transfer { conn, session, packet_id } => {
                 self.transfer_first(conn, session, packet_id, actions);
             }
+            Owed::Release { conn, session, packet_id } => {
+                self.say_released(conn, session, packet_id, actions);
+            }
             Owed::Record(record) => self.record(*record, actions),
             Owed::Postponed(postponed) => self.route_postponed(*postponed, actions),
         }
@@ -370,7 +383,7 @@ impl ShardCore {
                     self.refuse(conn, failure.refusal(), actions);
                 }
             }
-            Owed::Ack { conn, .. } | Owed::UnsubAck { conn, .. } => {
+            Owed::Ack { conn, .. } | Owed::UnsubAck { conn, .. } | Owed::Release { conn, .. } => {
                 self.refuse(conn, failure.refusal(), actions);
             }
             Owed::ConnAck { conn, session, .. } => {

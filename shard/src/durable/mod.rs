@@ -12,6 +12,7 @@ mod confirm;
 mod estate;
 mod gate;
 mod image;
+mod once;
 mod publish;
 mod reclaim;
 mod restore;
@@ -37,6 +38,7 @@ use self::estate::Estate;
 use self::gate::Gate;
 pub(crate) use self::gate::{AckKind, Owed, Promise};
 pub(crate) use self::image::will_record;
+use self::once::Origins;
 pub(crate) use self::publish::Postponed;
 use self::restore::Restoring;
 use self::taking::Taking;
@@ -60,6 +62,8 @@ pub(crate) struct Durable {
     confirmations: Vec<Confirmations>,
     /// The message that is being handed out, as far as it has to be stored.
     taking: Taking,
+    /// QoS 2 messages of durable sessions, on their way between shards.
+    origins: Origins,
     /// What the answer to the packet at hand has to wait for.
     promise: Promise,
     /// Messages that a session needs no more, to be recorded together.
@@ -98,6 +102,7 @@ impl Durable {
             gate: Gate::default(),
             confirmations: (0..shard_count).map(|_| Confirmations::default()).collect(),
             taking: Taking::default(),
+            origins: Origins::default(),
             promise: Promise::default(),
             done: None,
             sent: Vec::new(),

@@ -10,7 +10,7 @@ use crate::action::Actions;
 use crate::core::ShardCore;
 use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageView};
-use crate::publish::{Came, Publication, Publisher, Receiver, Routed};
+use crate::publish::{Came, Publication, Publisher, Receiver, Routed, Takers};
 
 /// A QoS 2 message of a durable session that other shards were sent. It is handed out on this shard, and its identifier recorded,
 /// when they have it: after a crash before that the client sends it again, and nobody lacks it.
@@ -41,11 +41,22 @@ impl ShardCore {
         let mut publication = Publication::new(*view, self.now.wall);
         let arrived = came.packet_id.filter(|_| qos == QoS::ExactlyOnce).map(PacketId::get);
         let arrived = self.number_of(came.session).zip(arrived);
-        let elsewhere = if self.shard_count > 1 {
-            self.route_elsewhere(&mut publication, actions)
-        } else {
-            Routed::ToNobody
-        };
+        let mut takers = Takers::All;
+        let mut elsewhere = Routed::ToNobody;
+        if self.shard_count > 1 {
+            self.durable.set_origin(arrived);
+            elsewhere = self.route_elsewhere(&mut publication, actions);
+            self.durable.set_origin(None);
+            if let Some(origin) = arrived {
+                let shards = self.forwarded_to();
+                self.note_sent_once(origin, shards);
+                // Members of groups may be on other shards.
+                takers = Takers::Sessions;
+                let groups =
+                    self.deliver_here(&mut publication, publisher, (self.shard, Takers::Groups), actions);
+                elsewhere = if groups == Routed::ToSome { groups } else { elsewhere };
+            }
+        }
         if arrived.is_some() && !self.durable.promise.asks.is_empty() {
             let message = publication.keep();
             let postponed = Postponed { came: *came, message, publisher };
@@ -53,7 +64,7 @@ impl ShardCore {
             self.answer(Owed::Postponed(Box::new(postponed)), promise, actions);
         } else {
             self.durable.taking.arrived = arrived;
-            let routed = self.route_here(&mut publication, publisher, elsewhere, actions);
+            let routed = self.route_here(&mut publication, publisher, (elsewhere, takers), actions);
             self.record_arrival(actions);
             let promise = self.take_promise();
             self.acknowledge(came, qos, routed.reason(), promise, actions);
@@ -72,7 +83,8 @@ impl ShardCore {
             self.sessions.at(came.session).is_some_and(|entry| *entry.client_id == *message.view().publisher);
         self.durable.taking.arrived = self.number_of(came.session).filter(|_| is_same).zip(id);
         let mut publication = Publication::of_message(&message, self.now.wall);
-        self.route_here(&mut publication, publisher, Routed::ToSome, actions);
+        let takers = (Routed::ToSome, Takers::Sessions);
+        self.route_here(&mut publication, publisher, takers, actions);
         self.record_arrival(actions);
         let promise = self.take_promise();
         self.acknowledge(&came, QoS::ExactlyOnce, ReasonCode::Success, promise, actions);
@@ -101,6 +113,7 @@ impl ShardCore {
         let windows = entry.traffic.windows.as_deref_mut();
         let was_there = windows.is_some_and(|windows| windows.incoming.release(packet_id));
         if let Some(session) = number.filter(|_| was_there) {
+            self.forget_elsewhere(session, packet_id.get(), actions);
             self.record(Record::Released { session, packet_id: packet_id.get() }, actions);
         }
     }

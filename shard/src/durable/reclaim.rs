@@ -35,8 +35,8 @@ impl ShardCore {
             | Record::WillGone { session }
             | Record::Subscribed { session, .. }
             | Record::Unsubscribed { session, .. }
-            | Record::Received { session, .. }
-            | Record::Arrived { session, .. } => self.reclaim_session(session, actions),
+            | Record::Received { session, .. } => self.reclaim_session(session, actions),
+            Record::Arrived { session, packet_id } => self.reclaim_arrival((session, packet_id), actions),
             Record::Retained(message) => {
                 let kept = self.routing.retained.get(&message.topic);
                 if kept.is_some_and(|kept| message_record(&kept.view()) == *message) {
@@ -55,8 +55,8 @@ impl ShardCore {
 
     /// A message: again under its name, for those that still need it.
     fn reclaim_published(&mut self, mut published: Published, actions: &mut Actions) {
-        if let Some((session, _)) = published.arrived.take() {
-            self.reclaim_session(session, actions);
+        if let Some(arrived) = published.arrived.take() {
+            self.reclaim_arrival(arrived, actions);
         }
         let id = published.id;
         let mut kept = Vec::new();
@@ -89,6 +89,15 @@ impl ShardCore {
         published.receivers = kept.into_iter().map(|(_, receiver)| receiver).collect();
         self.metrics.count(Counter::StoreReclaimed);
         self.record(Record::Published(Box::new(published)), actions);
+    }
+
+    /// A QoS 2 identifier: part of the image of its session, or of another shard's.
+    fn reclaim_arrival(&mut self, (session, packet_id): (SessionNo, u16), actions: &mut Actions) {
+        if self.durable.has_taken((session, packet_id)) {
+            self.record(Record::Arrived { session, packet_id }, actions);
+        } else {
+            self.reclaim_session(session, actions);
+        }
     }
 
     /// Something of a session: an image of it, unless one is in what is left of the log.

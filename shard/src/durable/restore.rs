@@ -77,6 +77,7 @@ impl ShardCore {
         }
         for packet_id in session.incoming.iter().filter_map(|id| PacketId::new(*id)) {
             self.await_release_of(id.index, packet_id);
+            self.restore_sent(session.session, packet_id.get());
         }
         for subscription in &session.subscriptions {
             self.restore_subscription(id, subscription, &mut actions);

@@ -11,6 +11,7 @@ pub(crate) mod lane;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use dunlin_persist::SessionNo;
 use dunlin_wire::types::SubscriptionOptions;
 
 use crate::durable::Ask;
@@ -45,6 +46,16 @@ pub enum MeshMessage {
     },
     /// A publication that the receiver wants: it matches it against its own filters.
     Deliver(Message),
+    /// A QoS 2 publication of a durable session: as [`MeshMessage::Deliver`], but not twice to the same shard until the sender has
+    /// said that its identifier is free.
+    DeliverOnce(Box<Once>),
+    /// The identifier of a [`MeshMessage::DeliverOnce`] is free.
+    Forget {
+        /// Whose it was.
+        session: SessionNo,
+        /// Which.
+        packet_id: u16,
+    },
     /// A publication for one member of a shared subscription, chosen by the group's home.
     DeliverTo(Box<MemberDelivery>),
     /// The member of a [`MeshMessage::DeliverTo`] was gone: back to the group's home.
@@ -96,6 +107,7 @@ impl MeshMessage {
         matches!(
             self,
             Self::Deliver(_)
+                | Self::DeliverOnce(_)
                 | Self::DeliverTo(_)
                 | Self::DeliverBack(_)
                 | Self::Retain(_)
@@ -107,6 +119,15 @@ impl MeshMessage {
 /// A shared subscription, named by a seeded hash of its share name and filter, never 0. Its home shard follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey(pub NonZeroU64);
+
+/// A publication that must not be taken twice.
+#[derive(Debug)]
+pub struct Once {
+    /// The publisher's session and its packet identifier.
+    pub origin: (SessionNo, u16),
+    /// What was published.
+    pub message: Message,
+}
 
 /// A publication for one member of a group.
 #[derive(Debug)]

@@ -400,6 +400,12 @@ impl ShardCore {
     pub(crate) fn on_pubrel(&mut self, conn: ConnId, ack: &Ack<'_>, actions: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (index, is_v5) = (connection.session, connection.version.is_v5());
+        if self.durable.is_on()
+            && let Some(id) = self.sessions.id_at(index)
+            && self.release_elsewhere(conn, id, ack.packet_id, actions)
+        {
+            return;
+        }
         let Some(session) = self.sessions.at_mut(index) else { return };
         let windows = session.traffic.windows.as_mut();
         let known = windows.is_some_and(|windows| windows.incoming.release(ack.packet_id));

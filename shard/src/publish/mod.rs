@@ -46,7 +46,7 @@ use self::remote::{Question, Waiter};
 use self::replay::Replay;
 use self::review::Review;
 pub(crate) use self::review::{Fate, Reviews};
-pub(crate) use self::route::Routed;
+pub(crate) use self::route::{Routed, Takers};
 pub(crate) use self::special::Special;
 use self::special::{Claims, Specials};
 pub(crate) use self::subscribe::Subscribing;

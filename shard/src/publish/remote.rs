@@ -2,6 +2,7 @@
 
 use super::matches::Publisher;
 use super::publication::Publication;
+use super::route::Takers;
 use crate::action::{Action, Actions};
 use crate::connection::Hold;
 use crate::core::ShardCore;
@@ -77,6 +78,10 @@ impl ShardCore {
             }
             MeshMessage::Restored { round } => self.on_restored(round, actions),
             MeshMessage::Deliver(message) => self.on_deliver(from, &message, actions),
+            MeshMessage::DeliverOnce(once) => self.on_deliver_once(from, &once, actions),
+            MeshMessage::Forget { session, packet_id } => {
+                self.on_forget(session, packet_id, actions);
+            }
             MeshMessage::DeliverTo(delivery) => {
                 let message = delivery.message.clone();
                 let mut publication = Publication::of_message(&message, self.now.wall);
@@ -134,7 +139,7 @@ impl ShardCore {
     fn on_deliver(&mut self, from: ShardId, message: &Message, actions: &mut Actions) {
         let mut publication = Publication::of_message(message, self.now.wall);
         // No Local concerns the publisher's own session, which is on its shard, where it published.
-        self.deliver_here(&mut publication, Publisher::default(), from, actions);
+        self.deliver_here(&mut publication, Publisher::default(), (from, Takers::All), actions);
     }
 
     /// The lane to a shard has drained a little: publishers that paused for it may go on.

@@ -173,6 +173,7 @@ impl ShardCore {
             }
             if let Some(number) = self.number_of(session) {
                 for packet_id in given_up {
+                    self.forget_elsewhere(number, packet_id, actions);
                     self.record(Record::Released { session: number, packet_id }, actions);
                 }
             }

@@ -14,10 +14,21 @@ use crate::connection::Hold;
 use crate::core::ShardCore;
 use crate::home;
 use crate::ids::{ConnId, ShardId};
-use crate::mesh::{InterestChange, MeshMessage, RetainUpdate, Wanted};
+use crate::mesh::{InterestChange, MeshMessage, Once, RetainUpdate, Wanted};
 use crate::message::Message;
 use crate::metrics::Counter;
 use crate::topics::Page;
+
+/// Who of a shard's subscribers is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takers {
+    /// All.
+    All,
+    /// Only sessions with subscriptions of their own.
+    Sessions,
+    /// Only shared groups.
+    Groups,
+}
 
 /// Whether anybody wanted a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +59,7 @@ impl ShardCore {
     ) -> Routed {
         let elsewhere =
             if self.shard_count > 1 { self.route_elsewhere(publication, actions) } else { Routed::ToNobody };
-        self.route_here(publication, publisher, elsewhere, actions)
+        self.route_here(publication, publisher, (elsewhere, Takers::All), actions)
     }
 
     /// Hands a message to the other shards that want it, and to the home of its topic if it is to be retained.
@@ -70,10 +81,10 @@ impl ShardCore {
         &mut self,
         publication: &mut Publication<'_>,
         publisher: Publisher,
-        elsewhere: Routed,
+        (elsewhere, takers): (Routed, Takers),
         actions: &mut Actions,
     ) -> Routed {
-        let here = self.deliver_here(publication, publisher, self.shard, actions);
+        let here = self.deliver_here(publication, publisher, (self.shard, takers), actions);
         if self.is_retained(publication)
             && home::shard_of_topic(publication.view().topic, self.shard_count) == self.shard
         {
@@ -90,19 +101,19 @@ impl ShardCore {
     }
 
     /// Hands a message to this shard's subscribers. `from` is where it was published.
-    pub(super) fn deliver_here(
+    pub(crate) fn deliver_here(
         &mut self,
         publication: &mut Publication<'_>,
         publisher: Publisher,
-        from: ShardId,
+        (from, takers): (ShardId, Takers),
         actions: &mut Actions,
     ) -> Routed {
         let mut matches = std::mem::take(&mut self.routing.matches);
         matches.find(&self.routing.index, publication.view().topic, publisher);
         let routed = if matches.is_empty() { Routed::ToNobody } else { Routed::ToSome };
-        self.hand_out(&mut matches, publication, from, actions);
+        self.hand_out(&mut matches, publication, (from, takers), actions);
         let not_local = matches.take_not_local();
-        if not_local > 0 {
+        if not_local > 0 && takers != Takers::Groups {
             self.metrics.add(Counter::DeliveryDroppedNoLocal, not_local);
         }
         self.routing.matches = matches;
@@ -123,7 +134,7 @@ impl ShardCore {
         &mut self,
         matches: &mut Matches,
         publication: &mut Publication<'_>,
-        from: ShardId,
+        (from, takers): (ShardId, Takers),
         actions: &mut Actions,
     ) {
         let mut rules = self.delivery_rules();
@@ -131,6 +142,8 @@ impl ShardCore {
         let mut at = 0;
         while let Some(next) = matches.next(&mut at) {
             match next {
+                Next::Session(_) if takers == Takers::Groups => {}
+                Next::Group(_) if takers == Takers::Sessions => {}
                 Next::Session(to) => {
                     if retain {
                         self.note_live_retained(to.session, publication.view());
@@ -161,12 +174,14 @@ impl ShardCore {
         for shard in wanted.iter() {
             routed = Routed::ToSome;
             self.metrics.count(Counter::MessagesForward);
-            self.send_weighed(
-                shard,
-                publication.view().qos,
-                || MeshMessage::Deliver(publication.keep()),
-                actions,
-            );
+            let (qos, origin) = (publication.view().qos, self.durable.origin());
+            let message = || match origin {
+                None => MeshMessage::Deliver(publication.keep()),
+                Some(origin) => {
+                    MeshMessage::DeliverOnce(Box::new(Once { origin, message: publication.keep() }))
+                }
+            };
+            self.send_weighed(shard, qos, message, actions);
         }
         self.routing.wanted = wanted;
         routed
@@ -277,7 +292,7 @@ impl ShardCore {
         // Who asked for the topic after the publisher's shard looked hears of it from here.
         let mut publication = Publication::of_message(&message, self.now.wall);
         if !covered.contains(&self.shard) {
-            self.deliver_here(&mut publication, Publisher::default(), from, actions);
+            self.deliver_here(&mut publication, Publisher::default(), (from, Takers::All), actions);
         }
         let mut wanted = std::mem::take(&mut self.routing.wanted);
         wanted.clear();
@@ -315,6 +330,11 @@ impl ShardCore {
 const RETAINED_SWEEP_STEPS: usize = 2;
 
 impl ShardCore {
+    /// The shards to which the last message was forwarded.
+    pub(crate) fn forwarded_to(&self) -> Vec<ShardId> {
+        self.routing.wanted.iter().collect()
+    }
+
     /// All shards but this one.
     pub(crate) fn other_shards(&self) -> Vec<ShardId> {
         self.routing.announcements.others().collect()

@@ -2,7 +2,7 @@
 //!
 //! Its replay is written from what records mean, not from how the log on the disk does it: two answers to the same question.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dunlin_persist::record::{Message, Outgoing, Session};
@@ -34,6 +34,8 @@ pub(crate) struct Log {
 pub(crate) struct Found {
     pub(crate) sessions: BTreeMap<SessionNo, Session>,
     pub(crate) retained: BTreeMap<Box<str>, Message>,
+    /// QoS 2 messages of other shards' sessions.
+    pub(crate) taken: BTreeSet<(SessionNo, u16)>,
     pub(crate) next_session: u64,
     pub(crate) next_message: u64,
 }
@@ -134,9 +136,13 @@ impl Log {
 
 impl Found {
     fn apply(&mut self, record: &Record) {
+        if let Record::Released { session, packet_id } = record {
+            self.taken.remove(&(*session, *packet_id));
+        }
         match record {
             Record::Session(image) => {
                 self.next_session = self.next_session.max(image.session.0 + 1);
+                self.taken.retain(|(session, _)| *session != image.session);
                 self.sessions.insert(image.session, (**image).clone());
             }
             Record::Attached(attached) => {
@@ -151,6 +157,7 @@ impl Found {
             }
             Record::SessionEnded { session } => {
                 self.sessions.remove(session);
+                self.taken.retain(|(other, _)| other != session);
             }
             Record::Published(published) => {
                 self.next_message = self.next_message.max(published.id.0 + 1);
@@ -194,10 +201,12 @@ impl Found {
     }
 
     fn arrive(&mut self, session: SessionNo, packet_id: u16) {
-        if let Some(session) = self.sessions.get_mut(&session)
-            && !session.incoming.contains(&packet_id)
-        {
-            session.incoming.push(packet_id);
+        let Some(known) = self.sessions.get_mut(&session) else {
+            self.taken.insert((session, packet_id));
+            return;
+        };
+        if !known.incoming.contains(&packet_id) {
+            known.incoming.push(packet_id);
         }
     }
 }

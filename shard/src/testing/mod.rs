@@ -185,6 +185,9 @@ impl World {
             for session in found.sessions.into_values() {
                 core.restore_session(session, self.now);
             }
+            for (session, packet_id) in found.taken {
+                core.restore_taken(session, packet_id);
+            }
             for message in found.retained.values() {
                 core.restore_retained(message);
             }

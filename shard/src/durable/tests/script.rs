@@ -283,7 +283,7 @@ fn cut_everywhere(shards: u16, cut: usize, restarts: usize) {
         story.come_back();
         story.check(&format!("{shards} shards, shard {cut} cut after {limit} of {total} records, and again"));
         if limit >= total {
-            assert!(limit > 20, "the conversation is long enough");
+            assert!(limit > 8, "the conversation is long enough");
             return;
         }
     }
@@ -298,4 +298,13 @@ fn a_conversation_may_be_cut_at_every_record() {
 #[test]
 fn and_again_while_all_come_back() {
     cut_everywhere(1, 0, 3);
+}
+
+#[test]
+fn one_shard_of_several_may_lose_what_others_keep() {
+    for shards in 2..4 {
+        for cut in 0..usize::from(shards) {
+            cut_everywhere(shards, cut, 1);
+        }
+    }
 }
