@@ -148,6 +148,7 @@ impl Opened {
         let closing = shard.state.close(options.now_ms);
         let sessions = shard.state.take_sessions();
         let retained = shard.state.take_retained();
+        let taken = shard.state.take_taken();
         shard.count_holders(&sessions);
         let (session_max, message_max) = (shard.session_max(), shard.message_max());
         self.report.add_read(&mut shard.read);
@@ -162,6 +163,7 @@ impl Opened {
         self.recovered.push(Recovered {
             sessions,
             retained,
+            taken,
             next_session: SessionNo::of_shard(index, session_max + 1),
             next_message: MessageId(message_max + 1),
         });

@@ -10,6 +10,9 @@ pub struct Recovered {
     pub sessions: Vec<Box<Session>>,
     /// Retained messages of topics whose home is this shard, ascending by topic.
     pub retained: Vec<Message>,
+    /// QoS 2 messages of other shards' sessions that are in this log: sessions and identifiers. None after the number of shards
+    /// has changed.
+    pub taken: Vec<(SessionNo, u16)>,
     /// The next session number to give. Its upper 16 bits are the shard, so that no two shards give the same.
     pub next_session: SessionNo,
     /// The next message name to give.

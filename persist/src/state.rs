@@ -5,7 +5,7 @@
 //! that was said of it.
 #![expect(clippy::vec_box, reason = "a million sessions: each is freed as soon as it is handed on")]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::record::decode::{PublishedView, View};
@@ -17,6 +17,8 @@ use crate::record::{Attached, Message, MessageId, Outgoing, Record, Session, Ses
 pub(crate) struct State {
     sessions: HashMap<SessionNo, Box<Kept>, BuildHasherDefault<NumberHasher>>,
     retained: BTreeMap<Box<str>, Message>,
+    /// QoS 2 messages that sessions of other shards published: their identifiers, until they are free.
+    taken: BTreeSet<(SessionNo, u16)>,
     /// The highest count in any session number seen.
     pub session_max: u64,
     /// The highest message name seen.
@@ -98,12 +100,18 @@ impl State {
         std::mem::take(&mut self.retained).into_values().collect()
     }
 
+    /// QoS 2 identifiers of other shards' sessions whose message is in this log.
+    pub(crate) fn take_taken(&mut self) -> Vec<(SessionNo, u16)> {
+        std::mem::take(&mut self.taken).into_iter().collect()
+    }
+
     fn apply_record(&mut self, record: Record) {
         match record {
             Record::Session(session) => self.apply_image(*session),
             Record::SessionEnded { session } => {
                 self.see_session(session);
                 self.sessions.remove(&session);
+                self.forget_taken(session);
             }
             Record::Attached(attached) => self.apply_attached(*attached),
             Record::Detached { session, at_ms, expiry_seconds, keeps_will } => {
@@ -139,8 +147,9 @@ impl State {
             Record::Completed { session, packet_id } => {
                 self.with(session, |kept| kept.outgoing.retain(|out| out.packet_id != packet_id));
             }
-            Record::Arrived { session, packet_id } => self.with(session, |kept| kept.arrive(packet_id)),
+            Record::Arrived { session, packet_id } => self.arrive(session, packet_id),
             Record::Released { session, packet_id } => {
+                self.taken.remove(&(session, packet_id));
                 self.with(session, |kept| kept.incoming.retain(|waiting| *waiting != packet_id));
             }
             Record::Retained(message) => {
@@ -162,12 +171,13 @@ impl State {
             });
         }
         if let Some((session, packet_id)) = published.arrived() {
-            self.with(session, |kept| kept.arrive(packet_id));
+            self.arrive(session, packet_id);
         }
     }
 
     fn apply_image(&mut self, session: Session) {
         self.see_session(session.session);
+        self.forget_taken(session.session);
         let ids = session.outgoing.iter().filter_map(|out| out.message).chain(session.queue.iter().copied());
         self.message_max = ids.map(|id| id.0).fold(self.message_max, u64::max);
         self.sessions.insert(session.session, Box::new(Kept::from_image(session)));
@@ -175,12 +185,30 @@ impl State {
 
     fn apply_attached(&mut self, attached: Attached) {
         self.see_session(attached.session);
+        self.forget_taken(attached.session);
         let kept = self.sessions.entry(attached.session).or_default();
         kept.client_id = attached.client_id;
         kept.user_name = attached.user_name;
         kept.expiry_seconds = attached.expiry_seconds;
         kept.will = attached.will.map(Box::new);
         kept.detached_at_ms = None;
+    }
+
+    /// A QoS 2 identifier waits for PUBREL: of a session that is known, or of one of another shard.
+    fn arrive(&mut self, session: SessionNo, packet_id: u16) {
+        match self.sessions.get_mut(&session) {
+            Some(kept) => kept.arrive(packet_id),
+            None => {
+                self.taken.insert((session, packet_id));
+            }
+        }
+    }
+
+    /// A session turns out to be this shard's: its image says what of it waits, or it has ended.
+    fn forget_taken(&mut self, session: SessionNo) {
+        if !self.taken.is_empty() {
+            self.taken.retain(|(other, _)| *other != session);
+        }
     }
 
     fn see_session(&mut self, session: SessionNo) {
@@ -400,6 +428,24 @@ mod tests {
 
     fn ids(session: &Session) -> Vec<u64> {
         session.queue.iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn identifiers_of_other_shards_sessions_are_kept_until_they_are_free() {
+        let session = SessionNo(3 << 48 | 1);
+        let mut from_elsewhere = published(1, &[(1, 0)]);
+        if let Record::Published(published) = &mut from_elsewhere {
+            published.arrived = Some((session, 7));
+        }
+        let mut records = vec![attached(1, "a"), from_elsewhere];
+        assert_eq!(replay(&records).take_taken(), [(session, 7)]);
+        records.push(Record::Arrived { session, packet_id: 8 });
+        records.push(Record::Released { session, packet_id: 7 });
+        assert_eq!(replay(&records).take_taken(), [(session, 8)]);
+        // One whose image was only moved to the end of the log.
+        let image = Session { session, incoming: vec![8], ..Session::default() };
+        records.push(Record::Session(Box::new(image)));
+        assert_eq!(replay(&records).take_taken(), []);
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn restored(setup: Setup, recovered: Option<Recovered>) -> ShardCore {
     let is_durable = setup.config.durability != Durability::Memory;
     assert_eq!(is_durable, recovered.is_some(), "a core has a log exactly if it records something");
     let mut core = ShardCore::new(setup);
-    if let Some(Recovered { sessions, retained, next_session, next_message }) = recovered {
+    if let Some(Recovered { sessions, retained, taken, next_session, next_message }) = recovered {
         core.restore_ids(next_session, next_message);
         let now = Clock::new().now();
         for session in sessions {
@@ -217,6 +217,9 @@ fn restored(setup: Setup, recovered: Option<Recovered>) -> ShardCore {
         }
         for message in &retained {
             core.restore_retained(message);
+        }
+        for (session, packet_id) in taken {
+            core.restore_taken(session, packet_id);
         }
     }
     core
