@@ -7,15 +7,15 @@
     reason = "a test stops at what it did not expect"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod listener;
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use dunlin_wire::packet::{ConnAck, ReasonCodes, ReasonProperties, SubAck};
-use dunlin_wire::{Limits, Packet, ReasonCode, Version, decode_one};
+use listener::listen;
 use serde_json::Value;
 
 /// An agent that ends with its test.
@@ -50,46 +50,6 @@ impl Drop for Agent {
     }
 }
 
-/// A listener that answers CONNECT and SUBSCRIBE and tells each filter.
-fn listen() -> (SocketAddr, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let tell = tell.clone();
-            std::thread::spawn(move || answer(stream.unwrap(), &tell));
-        }
-    });
-    (address, told)
-}
-
-fn answer(mut stream: TcpStream, tell: &Sender<String>) {
-    let mut pending = Vec::new();
-    let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        pending.extend_from_slice(&chunk[..count]);
-        while let Some((packet, used)) = decode_one(&pending, Version::V311, &Limits::SERVER).unwrap() {
-            let mut bytes = Vec::new();
-            let reply = match packet {
-                Packet::Connect(_) => Packet::ConnAck(ConnAck::default()),
-                Packet::Subscribe(subscribe) => {
-                    subscribe.filters().for_each(|asked| tell.send(asked.filter.to_owned()).unwrap());
-                    Packet::SubAck(SubAck {
-                        packet_id: subscribe.packet_id,
-                        properties: ReasonProperties::NONE,
-                        codes: ReasonCodes::from_slice(&[ReasonCode::Success]),
-                    })
-                }
-                other => panic!("the generator sent {other:?}"),
-            };
-            reply.encode(Version::V311, &mut bytes).unwrap();
-            pending.drain(..used);
-            stream.write_all(&bytes).ok();
-        }
-    }
-}
-
 fn coordinator(agents: &[&Agent], arguments: &str) -> Command {
     let list: Vec<&str> = agents.iter().map(|agent| agent.address.as_str()).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"));
@@ -118,7 +78,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn two_agents_share_the_clients_each_in_a_world_of_its_own() {
-    let (broker, filters) = listen();
+    let (broker, _peers, filters) = listen("127.0.0.1:0", false);
     let (one, two) = (Agent::start(&[]), Agent::start(&[]));
     let output = run(&[&one, &two], &format!("-n 11 --seconds 0.2 --target {broker} --json"));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -138,7 +98,7 @@ fn two_agents_share_the_clients_each_in_a_world_of_its_own() {
 
 #[test]
 fn an_agent_serves_one_run_after_the_other_and_says_how_it_ended() {
-    let (broker, _filters) = listen();
+    let (broker, ..) = listen("127.0.0.1:0", false);
     let agent = Agent::start(&[]);
     for _ in 0..2 {
         let output = run(&[&agent], &format!("-n 3 --seconds 0.1 --target {broker}"));
@@ -154,7 +114,7 @@ fn an_agent_serves_one_run_after_the_other_and_says_how_it_ended() {
 #[test]
 fn a_lost_agent_ends_the_run_unless_it_may_go_on() {
     for (policy, code) in [("end", 2), ("continue", 1)] {
-        let (broker, filters) = listen();
+        let (broker, _peers, filters) = listen("127.0.0.1:0", false);
         let (one, mut two) = (Agent::start(&[]), Agent::start(&[]));
         let arguments = format!("-n 4 --seconds 3 --target {broker} --on-agent-loss {policy}");
         let coordinator = coordinator(&[&one, &two], &arguments)
@@ -181,7 +141,7 @@ fn tokens_must_be_the_same() {
         path.display().to_string()
     };
     let (right, wrong) = (file("right", "0123456789abcdef0\n"), file("wrong", "0123456789abcdef1\n"));
-    let (broker, _filters) = listen();
+    let (broker, ..) = listen("127.0.0.1:0", false);
     let agent = Agent::start(&["--token", &right]);
     for (options, code) in [(format!("--token {right}"), 0), (format!("--token {wrong}"), 2)] {
         let output = run(&[&agent], &format!("-n 2 --seconds 0.1 --target {broker} {options}"));

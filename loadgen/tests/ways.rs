@@ -7,71 +7,14 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod listener;
+
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use dunlin_wire::packet::{ConnAck, ReasonCodes, ReasonProperties, SubAck};
-use dunlin_wire::{Limits, Packet, ReasonCode, Version, decode_one};
+use listener::listen;
 use serde_json::Value;
-
-/// A connection as it was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Accepted {
-    peer: SocketAddr,
-    /// What came before the first packet, in bytes.
-    header_bytes: usize,
-}
-
-/// A listener that answers CONNECT and SUBSCRIBE and tells who came. `proxied`: expects a PROXY header of
-/// version 2 and reports the client that it names.
-fn listen(address: &str, proxied: bool) -> (SocketAddr, Receiver<Accepted>) {
-    let listener = TcpListener::bind(address).unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let tell = tell.clone();
-            std::thread::spawn(move || answer(stream.unwrap(), proxied, &tell));
-        }
-    });
-    (address, told)
-}
-
-fn answer(mut stream: TcpStream, proxied: bool, tell: &Sender<Accepted>) {
-    let mut accepted = Accepted { peer: stream.peer_addr().unwrap(), header_bytes: 0 };
-    if proxied {
-        let mut header = [0; 28];
-        stream.read_exact(&mut header).unwrap();
-        assert_eq!(header[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0C");
-        let client: [u8; 4] = header[16..20].try_into().unwrap();
-        accepted.header_bytes = header.len();
-        accepted.peer.set_ip(IpAddr::from(client));
-    }
-    tell.send(accepted).ok();
-    let mut pending = Vec::new();
-    let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        pending.extend_from_slice(&chunk[..count]);
-        while let Some((packet, used)) = decode_one(&pending, Version::V311, &Limits::SERVER).unwrap() {
-            let mut bytes = Vec::new();
-            let reply = match packet {
-                Packet::Connect(_) => Packet::ConnAck(ConnAck::default()),
-                Packet::Subscribe(subscribe) => Packet::SubAck(SubAck {
-                    packet_id: subscribe.packet_id,
-                    properties: ReasonProperties::NONE,
-                    codes: ReasonCodes::from_slice(&[ReasonCode::Success]),
-                }),
-                other => panic!("the generator sent {other:?}"),
-            };
-            reply.encode(Version::V311, &mut bytes).unwrap();
-            pending.drain(..used);
-            stream.write_all(&bytes).ok();
-        }
-    }
-}
 
 fn run(arguments: &str) -> Output {
     let fixed = "--settle 0 --warm-up 0 --seconds 0 --json --patience 5";
@@ -96,10 +39,10 @@ fn figure(report: &Value, name: &str) -> f64 {
 
 #[test]
 fn every_port_of_every_source_is_used_once() {
-    let (address, accepted) = listen("127.0.0.1:0", false);
+    let (address, accepted, _) = listen("127.0.0.1:0", false);
     let output = run(&format!("--target {address} -n 80 --source 127.61.0.1-127.61.0.2 --ports 11000-11039"));
     assert_eq!(report(&output)["failures"], 0);
-    let peers: BTreeSet<SocketAddr> = accepted.try_iter().map(|accepted| accepted.peer).collect();
+    let peers: BTreeSet<SocketAddr> = accepted.try_iter().collect();
     assert_eq!(peers.len(), 80);
     assert!(peers.iter().all(|peer| (11_000..11_040).contains(&peer.port())), "{peers:?}");
 }
@@ -114,7 +57,7 @@ fn one_connection_more_than_there_are_ports_is_refused_with_what_to_do() {
 
 #[test]
 fn a_port_that_somebody_else_has_is_passed_over_and_counted() {
-    let (address, accepted) = listen("127.0.0.1:0", false);
+    let (address, accepted, _) = listen("127.0.0.1:0", false);
     let _held = TcpListener::bind("0.0.0.0:11100").unwrap();
     let output =
         run(&format!("--target {address} -n 300 --source 127.62.0.1-127.62.0.100 --ports 11100-11109"));
@@ -127,8 +70,8 @@ fn a_port_that_somebody_else_has_is_passed_over_and_counted() {
 
 #[test]
 fn several_destinations_share_the_connections() {
-    let (first, at_first) = listen("127.0.0.1:0", false);
-    let (second, at_second) = listen("127.0.0.2:0", false);
+    let (first, at_first, _) = listen("127.0.0.1:0", false);
+    let (second, at_second, _) = listen("127.0.0.2:0", false);
     let output = run(&format!("--target {first},{second} -n 31"));
     assert_eq!(report(&output)["failures"], 0);
     assert_eq!((at_first.try_iter().count(), at_second.try_iter().count()), (16, 15));
@@ -136,27 +79,27 @@ fn several_destinations_share_the_connections() {
 
 #[test]
 fn destinations_of_both_families_have_sources_of_their_own() {
-    let (first, at_first) = listen("127.0.0.1:0", false);
-    let (second, at_second) = listen("[::1]:0", false);
+    let (first, at_first, _) = listen("127.0.0.1:0", false);
+    let (second, at_second, _) = listen("[::1]:0", false);
     let output = run(&format!(
         "--target {first} --target {second} -n 8 --source 127.63.0.0/24,::1 --ports 11200-11209"
     ));
     assert_eq!(report(&output)["failures"], 0);
-    assert!(at_first.try_iter().all(|accepted| accepted.peer.ip().to_string().starts_with("127.63.0.")));
-    let ports: Vec<u16> = at_second.try_iter().map(|accepted| accepted.peer.port()).collect();
+    assert!(at_first.try_iter().all(|accepted| accepted.ip().to_string().starts_with("127.63.0.")));
+    let ports: Vec<u16> = at_second.try_iter().map(|accepted| accepted.port()).collect();
     assert_eq!(ports.len(), 4);
     assert!(ports.iter().all(|port| (11_200..11_210).contains(port)), "{ports:?}");
 }
 
 #[test]
 fn a_proxy_header_names_another_client_for_each_connection() {
-    let (address, accepted) = listen("127.0.0.1:0", true);
+    let (address, accepted, _) = listen("127.0.0.1:0", true);
     let output = run(&format!(
         "--target {address} -n 20 --proxy-protocol v2 --proxy-clients 203.0.113.1-203.0.113.20"
     ));
     assert_eq!(report(&output)["failures"], 0);
-    let clients: BTreeSet<Accepted> = accepted.try_iter().collect();
-    let named: BTreeSet<String> = clients.iter().map(|client| client.peer.ip().to_string()).collect();
+    let clients: BTreeSet<SocketAddr> = accepted.try_iter().collect();
+    let named: BTreeSet<String> = clients.iter().map(|client| client.ip().to_string()).collect();
     assert_eq!(named.len(), 20);
     assert!(named.contains("203.0.113.20"), "{named:?}");
 }

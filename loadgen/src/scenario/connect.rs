@@ -3,12 +3,12 @@
 use dunlin_ring::Errno;
 use dunlin_wire::ReasonCode;
 
+use super::opening::listener;
 use super::{KEEP_ALIVE_SECONDS, RunError, Settings, Watch, add_collisions, found, host, live};
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
 use crate::failures::Failures;
-use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window};
 use crate::pace::Schedule;
 use crate::record::{Leg, Live};
@@ -162,9 +162,7 @@ impl Script for Storm {
         match result {
             Ok(()) => {
                 self.since[conn.index()] = now;
-                let hello =
-                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
-                self.roster.greet(conn, &hello, outbox);
+                self.roster.greet(conn, &|| listener(conn), outbox);
             }
             Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
         }

@@ -3,14 +3,14 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
+use super::opening::{Hears, engine, hear_all, listener};
 use super::{
     KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle,
 };
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos};
-use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::engine::{ConnId, Engine, Outbox, Script};
 use crate::failures::Failures;
-use crate::floor::Hello;
 use crate::observe::meter::{Footprint, Meter, fill_window};
 use crate::record::Live;
 use crate::report::{Figure, Report, RoundMemory};
@@ -33,14 +33,7 @@ pub(crate) struct Plan {
 pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
-    let mut engine = Engine::new(EngineConfig {
-        route: settings.route.clone(),
-        transport: settings.transport.clone(),
-        connections: plan.connections,
-        per_ring: settings.per_ring,
-        one_answer: false,
-    })
-    .map_err(host("setting up io_uring"))?;
+    let mut engine = engine(plan.connections, settings)?;
     let mut fleet = Fleet::new(plan.connections, settings, live(settings, &clock, watch)?);
     let read = |meter: &Meter| meter.footprint().map_err(host("reading the broker's memory"));
     let from = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
@@ -145,8 +138,14 @@ impl Fleet {
         self.begun = 0;
         self.done = 0;
     }
+}
 
-    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
+impl Hears for Fleet {
+    fn clients(&mut self) -> (&mut Roster, &mut Failures) {
+        (&mut self.roster, &mut self.failures)
+    }
+
+    fn hear(&mut self, conn: ConnId, notice: &Notice<'_>, _now: Nanos, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
                 self.live.recorder.connected();
@@ -198,29 +197,14 @@ impl Script for Fleet {
     fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, _now: Nanos, outbox: &mut Outbox) {
         match result {
             Ok(()) => {
-                let hello =
-                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
-                self.roster.greet(conn, &hello, outbox);
+                self.roster.greet(conn, &|| listener(conn), outbox);
             }
             Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
         }
     }
 
-    fn received(&mut self, conn: ConnId, bytes: &[u8], _now: Nanos, outbox: &mut Outbox) -> usize {
-        let mut used = 0;
-        loop {
-            match self.roster.take(conn, &bytes[used..], outbox) {
-                Ok(Some((notice, length))) => {
-                    used += length;
-                    self.on_notice(conn, &notice, outbox);
-                }
-                Ok(None) => return used,
-                Err(fault) => {
-                    self.failures.note(fault);
-                    return bytes.len();
-                }
-            }
-        }
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
+        hear_all(self, conn, bytes, now, outbox)
     }
 
     fn ended(&mut self, conn: ConnId, _errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {

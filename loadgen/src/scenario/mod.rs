@@ -5,6 +5,7 @@ pub(crate) mod cycle;
 pub(crate) mod fill;
 mod found;
 pub(crate) mod hold;
+mod opening;
 pub(crate) mod quick;
 pub(crate) mod retained;
 pub(crate) mod subscribe;

@@ -6,12 +6,12 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
+use super::opening::{Hears, Opening, engine, hear_all, listener};
 use super::{KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, found, host, live, set_up, settle};
 use crate::client::{Envelope, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
-use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::engine::{ConnId, Engine, Outbox, Script};
 use crate::failures::Failures;
-use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window};
 use crate::record::Live;
 use crate::report::{Figure, Report};
@@ -42,14 +42,7 @@ pub(crate) struct Plan {
 pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
-    let mut engine = Engine::new(EngineConfig {
-        route: settings.route.clone(),
-        transport: settings.transport.clone(),
-        connections: plan.connections(),
-        per_ring: settings.per_ring,
-        one_answer: false,
-    })
-    .map_err(host("setting up io_uring"))?;
+    let mut engine = engine(plan.connections(), settings)?;
     let mut keepers = Keepers::new(plan, settings, live(settings, &clock, watch)?);
     keepers.live.recorder.begin_stage(clock.now(), "connecting", false);
     let read = |meter: &Meter| meter.read(&clock).map_err(host("reading the broker's processor time"));
@@ -145,11 +138,8 @@ struct Keepers {
     plan: Plan,
     run: u32,
     roster: Roster,
-    concurrency: u32,
     stage: Stage,
-    opened_next: u32,
-    opening_count: u32,
-    connected_count: u32,
+    opening: Opening,
     /// Messages of this stage that were taken over by the broker, or have come from it.
     done: u64,
     /// Next message of each publisher in this stage.
@@ -170,11 +160,8 @@ impl Keepers {
             plan,
             run: settings.run,
             roster: Roster::new(plan.connections(), settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
-            concurrency: settings.concurrency,
             stage: Stage::Connecting,
-            opened_next: 0,
-            opening_count: 0,
-            connected_count: 0,
+            opening: Opening::new(plan.connections(), settings),
             done: 0,
             next: vec![0; plan.publishers as usize],
             seen: vec![false; cells],
@@ -295,13 +282,18 @@ impl Keepers {
     fn violations(&self) -> Violations {
         Violations { lost: self.plan.replayed() - self.done, ..self.found }
     }
+}
 
-    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
+impl Hears for Keepers {
+    fn clients(&mut self) -> (&mut Roster, &mut Failures) {
+        (&mut self.roster, &mut self.failures)
+    }
+
+    fn hear(&mut self, conn: ConnId, notice: &Notice<'_>, _now: Nanos, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
-                self.connected_count += 1;
                 self.live.recorder.connected();
-                self.opening_count = self.opening_count.saturating_sub(1);
+                self.opening.accepted();
             }
             Notice::Published { .. } => {
                 self.live.recorder.counters().acknowledged += 1;
@@ -325,16 +317,12 @@ impl Keepers {
 
 impl SetUp for Keepers {
     fn pump(&mut self, _now: Nanos, engine: &mut Engine) {
-        while self.opening_count < self.concurrency && self.opened_next < self.plan.connections() {
-            engine.outbox().open(ConnId(self.opened_next));
-            self.opened_next += 1;
-            self.opening_count += 1;
-        }
+        self.opening.pump(|conn| engine.outbox().open(conn));
     }
 
     fn progress(&self) -> (u64, u64) {
         match self.stage {
-            Stage::Connecting => (u64::from(self.connected_count), u64::from(self.plan.connections())),
+            Stage::Connecting => self.opening.progress(),
             Stage::Storing => (self.done, self.plan.stored()),
             Stage::Replaying => (self.done, self.plan.replayed()),
             Stage::Removing => (self.done, self.plan.topics_total()),
@@ -354,30 +342,17 @@ impl Script for Keepers {
     fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, _now: Nanos, outbox: &mut Outbox) {
         match result {
             Ok(()) => {
-                let hello =
-                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
-                self.roster.greet(conn, &hello, outbox);
+                self.roster.greet(conn, &|| listener(conn), outbox);
             }
-            Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
+            Err(errno) => {
+                self.opening.failed();
+                self.failures.note(format_args!("connecting: {errno}"));
+            }
         }
     }
 
-    fn received(&mut self, conn: ConnId, bytes: &[u8], _now: Nanos, outbox: &mut Outbox) -> usize {
-        let mut used = 0;
-        loop {
-            match self.roster.take(conn, &bytes[used..], outbox) {
-                Ok(Some((notice, length))) => {
-                    used += length;
-                    self.on_notice(conn, &notice, outbox);
-                }
-                Ok(None) => return used,
-                Err(fault) => {
-                    self.failures.note(fault);
-                    outbox.close(conn);
-                    return bytes.len();
-                }
-            }
-        }
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
+        hear_all(self, conn, bytes, now, outbox)
     }
 
     fn ended(&mut self, conn: ConnId, _errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {

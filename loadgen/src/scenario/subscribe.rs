@@ -3,14 +3,14 @@
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
+use super::opening::{Hears, Opening, engine, hear_all, listener};
 use super::{
     KEEP_ALIVE_SECONDS, RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle,
 };
 use crate::client::Notice;
 use crate::clock::{Clock, Nanos, SECOND_NS};
-use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::engine::{ConnId, Engine, Outbox, Script};
 use crate::failures::Failures;
-use crate::floor::Hello;
 use crate::observe::meter::{Meter, fill_window, memory_report};
 use crate::record::Live;
 use crate::report::{Figure, Report};
@@ -36,14 +36,7 @@ pub(crate) struct Plan {
 pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
-    let mut engine = Engine::new(EngineConfig {
-        route: settings.route.clone(),
-        transport: settings.transport.clone(),
-        connections: plan.clients,
-        per_ring: settings.per_ring,
-        one_answer: false,
-    })
-    .map_err(host("setting up io_uring"))?;
+    let mut engine = engine(plan.clients, settings)?;
     let mut script = Subscribers::new(plan, settings, live(settings, &clock, watch)?);
     script.live.recorder.begin_stage(clock.now(), "connecting", false);
     set_up("connections", &mut script, &mut engine, &clock, settings.patience_seconds)?;
@@ -102,10 +95,7 @@ struct Subscribers {
     plan: Plan,
     roster: Roster,
     stage: Stage,
-    concurrency: u32,
-    opened_next: u32,
-    opening_count: u32,
-    connected_count: u32,
+    opening: Opening,
     /// Filters answered in this stage.
     answered: u64,
     /// Next filter of each client to ask for.
@@ -120,10 +110,7 @@ impl Subscribers {
             plan,
             roster: Roster::new(plan.clients, settings.protocol, KEEP_ALIVE_SECONDS, settings.run),
             stage: Stage::Connecting,
-            concurrency: settings.concurrency,
-            opened_next: 0,
-            opening_count: 0,
-            connected_count: 0,
+            opening: Opening::new(plan.clients, settings),
             answered: 0,
             asked: vec![0; plan.clients as usize],
             failures: Failures::default(),
@@ -161,13 +148,18 @@ impl Subscribers {
             Stage::Unsubscribing => self.roster.client(conn).unsubscribe(&filters, out),
         }
     }
+}
 
-    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, outbox: &mut Outbox) {
+impl Hears for Subscribers {
+    fn clients(&mut self) -> (&mut Roster, &mut Failures) {
+        (&mut self.roster, &mut self.failures)
+    }
+
+    fn hear(&mut self, conn: ConnId, notice: &Notice<'_>, _now: Nanos, outbox: &mut Outbox) {
         match *notice {
             Notice::Connected { code: ReasonCode::Success, .. } => {
                 self.live.recorder.connected();
-                self.connected_count += 1;
-                self.opening_count = self.opening_count.saturating_sub(1);
+                self.opening.accepted();
             }
             Notice::Subscribed { count, refused } => {
                 self.answered += count as u64;
@@ -196,16 +188,12 @@ impl Subscribers {
 
 impl SetUp for Subscribers {
     fn pump(&mut self, _now: Nanos, engine: &mut Engine) {
-        while self.opening_count < self.concurrency && self.opened_next < self.plan.clients {
-            engine.outbox().open(ConnId(self.opened_next));
-            self.opened_next += 1;
-            self.opening_count += 1;
-        }
+        self.opening.pump(|conn| engine.outbox().open(conn));
     }
 
     fn progress(&self) -> (u64, u64) {
         match self.stage {
-            Stage::Connecting => (u64::from(self.connected_count), u64::from(self.plan.clients)),
+            Stage::Connecting => self.opening.progress(),
             Stage::Subscribing | Stage::Unsubscribing => (self.answered, self.wanted()),
         }
     }
@@ -223,30 +211,17 @@ impl Script for Subscribers {
     fn opened(&mut self, conn: ConnId, result: Result<(), Errno>, _now: Nanos, outbox: &mut Outbox) {
         match result {
             Ok(()) => {
-                let hello =
-                    || Hello { receives: true, qos: 0, id_offset: 0, frame_bytes: 0, channel: conn.0 };
-                self.roster.greet(conn, &hello, outbox);
+                self.roster.greet(conn, &|| listener(conn), outbox);
             }
-            Err(errno) => self.failures.note(format_args!("connecting: {errno}")),
+            Err(errno) => {
+                self.opening.failed();
+                self.failures.note(format_args!("connecting: {errno}"));
+            }
         }
     }
 
-    fn received(&mut self, conn: ConnId, bytes: &[u8], _now: Nanos, outbox: &mut Outbox) -> usize {
-        let mut used = 0;
-        loop {
-            match self.roster.take(conn, &bytes[used..], outbox) {
-                Ok(Some((notice, length))) => {
-                    used += length;
-                    self.on_notice(conn, &notice, outbox);
-                }
-                Ok(None) => return used,
-                Err(fault) => {
-                    self.failures.note(fault);
-                    outbox.close(conn);
-                    return bytes.len();
-                }
-            }
-        }
+    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
+        hear_all(self, conn, bytes, now, outbox)
     }
 
     fn ended(&mut self, conn: ConnId, _errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use dunlin_ring::Errno;
 use dunlin_wire::{QoS, ReasonCode};
 
+use super::opening::{Hears, Opening, engine, hear_all};
 use super::{RunError, SetUp, Settings, Watch, add_collisions, found, host, live, set_up, settle};
-use crate::client::{Client, Fault, Notice};
+use crate::client::{Client, Notice};
 use crate::clock::{Clock, Nanos, SECOND_NS};
 use crate::dice::Dice;
-use crate::engine::{ConnId, Engine, EngineConfig, Outbox, Script};
+use crate::engine::{ConnId, Engine, Outbox, Script};
 use crate::failures::Failures;
 use crate::floor::Hello;
 use crate::keep_alive::Sweep;
@@ -86,14 +87,7 @@ pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Res
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
     let before = meter.footprint().map_err(host("reading the broker's memory"))?;
-    let mut engine = Engine::new(EngineConfig {
-        route: settings.route.clone(),
-        transport: settings.transport.clone(),
-        connections: plan.topology.connections(),
-        per_ring: settings.per_ring,
-        one_answer: false,
-    })
-    .map_err(host("setting up io_uring"))?;
+    let mut engine = engine(plan.topology.connections(), settings)?;
     let mut traffic = Traffic::new(plan, settings, live(settings, &clock, watch)?);
     traffic.live.recorder.begin_stage(clock.now(), "connecting", false);
     set_up("connections and subscriptions", &mut traffic, &mut engine, &clock, settings.patience_seconds)?;
@@ -145,13 +139,10 @@ struct Traffic {
     plan: Plan,
     roster: Roster,
     run: u32,
-    concurrency: u32,
     topic_level: String,
     dice: Dice,
     // Set-up.
-    opened_next: u32,
-    opening_count: u32,
-    connected_count: u32,
+    opening: Opening,
     subscribed_count: u64,
     filters_wanted: u64,
     // Running.
@@ -203,12 +194,9 @@ impl Traffic {
             )
             .durable(plan.durable),
             run: settings.run,
-            concurrency: settings.concurrency,
             topic_level: settings.topic_level.clone(),
             dice: Dice::new(settings.seed),
-            opened_next: 0,
-            opening_count: 0,
-            connected_count: 0,
+            opening: Opening::new(topology.connections(), settings),
             subscribed_count: 0,
             filters_wanted,
             stopping: false,
@@ -406,12 +394,12 @@ impl Traffic {
     }
 
     fn on_connected(&mut self, conn: ConnId, code: ReasonCode, outbox: &mut Outbox) {
-        self.opening_count = self.opening_count.saturating_sub(1);
         if code.is_error() {
+            self.opening.failed();
             self.failures.note(format_args!("connection refused: {code:?}"));
             return;
         }
-        self.connected_count += 1;
+        self.opening.accepted();
         self.live.recorder.connected();
         if self.filters_wanted > 0 && self.plan.topology.flow_of(conn).is_none() {
             let mut filters = self.plan.topology.filters(conn.0);
@@ -420,32 +408,6 @@ impl Traffic {
                 filter.insert_str(begins_at, &self.topic_level);
             });
             self.roster.subscribe(conn, &filters, FILTERS_PER_PACKET, self.plan.qos, outbox);
-        }
-    }
-
-    fn on_notice(&mut self, conn: ConnId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
-        match *notice {
-            Notice::Connected { code, .. } => self.on_connected(conn, code, outbox),
-            Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
-            Notice::Published { ticket } => {
-                self.live.recorder.counters().acknowledged += 1;
-                self.on_published(conn, ticket, now, outbox);
-            }
-            Notice::Refused { ticket, code } => {
-                self.failures.note(format_args!("message {ticket} refused: {code:?}"));
-                self.on_published(conn, ticket, now, outbox);
-            }
-            Notice::Subscribed { count, refused } => {
-                self.subscribed_count += count as u64;
-                self.live.recorder.counters().subscribed += count as u64;
-                for _ in 0..refused {
-                    self.failures.note("a subscription was refused");
-                }
-            }
-            Notice::Disconnected { code } => {
-                self.failures.note(format_args!("disconnected by the broker: {code:?}"));
-            }
-            Notice::Unsubscribed | Notice::Pong | Notice::Nothing => {}
         }
     }
 
@@ -476,21 +438,48 @@ impl Traffic {
     }
 }
 
+impl Hears for Traffic {
+    fn clients(&mut self) -> (&mut Roster, &mut Failures) {
+        (&mut self.roster, &mut self.failures)
+    }
+
+    fn hear(&mut self, conn: ConnId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
+        match *notice {
+            Notice::Connected { code, .. } => self.on_connected(conn, code, outbox),
+            Notice::Delivered { payload, .. } => self.on_delivered(conn, payload, now, outbox),
+            Notice::Published { ticket } => {
+                self.live.recorder.counters().acknowledged += 1;
+                self.on_published(conn, ticket, now, outbox);
+            }
+            Notice::Refused { ticket, code } => {
+                self.failures.note(format_args!("message {ticket} refused: {code:?}"));
+                self.on_published(conn, ticket, now, outbox);
+            }
+            Notice::Subscribed { count, refused } => {
+                self.subscribed_count += count as u64;
+                self.live.recorder.counters().subscribed += count as u64;
+                for _ in 0..refused {
+                    self.failures.note("a subscription was refused");
+                }
+            }
+            Notice::Disconnected { code } => {
+                self.failures.note(format_args!("disconnected by the broker: {code:?}"));
+            }
+            Notice::Unsubscribed | Notice::Pong | Notice::Nothing => {}
+        }
+    }
+}
+
 impl SetUp for Traffic {
     fn pump(&mut self, now: Nanos, engine: &mut Engine) {
         // The first connections must be kept alive while the last are still to be opened.
         self.send_due(now, engine.outbox());
-        let total = self.plan.topology.connections();
-        while self.opening_count < self.concurrency && self.opened_next < total {
-            engine.outbox().open(ConnId(self.opened_next));
-            self.opened_next += 1;
-            self.opening_count += 1;
-        }
+        self.opening.pump(|conn| engine.outbox().open(conn));
     }
 
     fn progress(&self) -> (u64, u64) {
-        let wanted = u64::from(self.plan.topology.connections()) + self.filters_wanted;
-        (u64::from(self.connected_count) + self.subscribed_count, wanted)
+        let (up, total) = self.opening.progress();
+        (up + self.subscribed_count, total + self.filters_wanted)
     }
 
     fn failures(&self) -> &Failures {
@@ -510,27 +499,14 @@ impl Script for Traffic {
                 self.roster.greet(conn, &|| hello(plan, conn), outbox);
             }
             Err(errno) => {
-                self.opening_count = self.opening_count.saturating_sub(1);
+                self.opening.failed();
                 self.failures.note(format_args!("connecting: {errno}"));
             }
         }
     }
 
     fn received(&mut self, conn: ConnId, bytes: &[u8], now: Nanos, outbox: &mut Outbox) -> usize {
-        let mut used = 0;
-        loop {
-            match self.roster.take(conn, &bytes[used..], outbox) {
-                Ok(Some((notice, length))) => {
-                    used += length;
-                    self.on_notice(conn, &notice, now, outbox);
-                }
-                Ok(None) => return used,
-                Err(fault) => {
-                    self.fault(conn, fault, outbox);
-                    return bytes.len();
-                }
-            }
-        }
+        hear_all(self, conn, bytes, now, outbox)
     }
 
     fn ended(&mut self, conn: ConnId, errno: Option<Errno>, _now: Nanos, _outbox: &mut Outbox) {
@@ -542,13 +518,6 @@ impl Script for Traffic {
     }
 
     fn freed(&mut self, _conn: ConnId, _now: Nanos, _outbox: &mut Outbox) {}
-}
-
-impl Traffic {
-    fn fault(&mut self, conn: ConnId, fault: Fault, outbox: &mut Outbox) {
-        self.failures.note(fault);
-        outbox.close(conn);
-    }
 }
 
 /// How a connection introduces itself to the floor tool: its frames are the PUBLISH packets that it would send
