@@ -32,6 +32,14 @@ perf *FLAGS:
 load *FLAGS:
     cargo load {{FLAGS}}
 
+# A scenario file or one of the library against a broker, as in: just scenario wills --scale 0.1 --target 127.0.0.1
+scenario NAME *FLAGS:
+    cargo load run {{NAME}} {{FLAGS}}
+
+# The proof of two million connections; smaller with --connections 200000 --hold 15 --storm 10000.
+million *FLAGS:
+    cargo perf million {{FLAGS}}
+
 # Formatting, lints and the checks of the tree.
 tidy:
     cargo fmt --check
