@@ -11,7 +11,7 @@ use super::timetable::{NEVER, Timetable};
 use super::{Flag, Fleet, Phase};
 use crate::clock::{Nanos, SECOND_NS};
 use crate::engine::Outbox;
-use crate::plan::{Behaviour, Factor, Variable};
+use crate::plan::{Behaviour, Factor, Subscription, Variable};
 use crate::record::{Leg, Violation};
 
 /// How the first connections of a group come.
@@ -41,13 +41,24 @@ impl Fleet<'_> {
     /// Enters the subscriptions of all groups into the oracle's table.
     pub(super) fn enter_interests(&mut self) {
         let groups = self.cast.groups().to_vec();
+        let own = [Variable::Index, Variable::ClientId, Variable::Data, Variable::Rand];
+        let is_own =
+            |subscription: &Subscription| own.into_iter().any(|variable| subscription.filter.uses(variable));
+        let count = groups.iter().flat_map(|group| {
+            let each = |subscription| if is_own(subscription) { group.count } else { 1 };
+            group
+                .plan
+                .subscribe
+                .iter()
+                .map(move |subscription| u64::from(subscription.repeat) * u64::from(each(subscription)))
+        });
+        self.interests.reserve(usize::try_from(count.sum::<u64>()).unwrap_or(0));
         for group in groups {
             if matches!(group.plan.behaviour, Behaviour::Malformed { .. }) {
                 continue;
             }
             for (subscription, entry) in group.plan.subscribe.iter().zip(0..) {
-                let own = [Variable::Index, Variable::ClientId, Variable::Data, Variable::Rand];
-                let is_own = own.into_iter().any(|variable| subscription.filter.uses(variable));
+                let is_own = is_own(subscription);
                 for n in 0..subscription.repeat {
                     let interest = Interest { group: group.number, entry, n, member: None };
                     if is_own {

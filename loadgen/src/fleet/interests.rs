@@ -4,7 +4,7 @@
 //! fault there can't hide here. A filter is entered under the number of its levels with their wildcards (its *form*)
 //! and a hash of its text; a topic is looked up once per form that exists, and every hit is confirmed by comparing
 //! level by level. Filters are not stored: they are rendered again from their template, so a subscription of a client's
-//! own costs 12 bytes and its place in the table.
+//! own costs 20 bytes and its place in the table, 17 to 34 more.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -94,6 +94,12 @@ struct Form {
 const NONE: u32 = u32::MAX;
 
 impl Interests {
+    /// Makes room for so many subscriptions, so that nothing is copied while they are entered.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.heads.reserve(count);
+        self.entries.reserve_exact(count);
+    }
+
     /// Enters a subscription. `filter` may be a shared one, which `member` then joins.
     pub(crate) fn add(&mut self, filter: &str, interest: Interest, members: impl Iterator<Item = MemberId>) {
         let (form, hash) = Form::of_filter(shared_parts(filter).map_or(filter, |(_, inner)| inner));

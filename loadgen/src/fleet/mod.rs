@@ -5,7 +5,7 @@
 //! (the oracle), `timetable.rs` and `agenda.rs` (time), `run.rs` (all of it together).
 //!
 //! One thread drives all clients over the engine. What a client costs while it is idle is an entry in a few arrays:
-//! 40 bytes here, 16 in `client.rs`, 8 in the ledger, 12 and its place in a table for a subscription of its own.
+//! 40 bytes here, 16 in `client.rs`, 8 in the ledger, 20 and its place in a table for a subscription of its own.
 
 mod agenda;
 mod cast;

@@ -164,14 +164,15 @@ impl<'run> Fleet<'run> {
                 wills: Vec::new(),
             });
         }
-        let clients = cast.groups().iter().flat_map(|group| {
+        let mut clients = Vec::with_capacity(count);
+        for group in cast.groups() {
             let version = group.plan.protocol;
-            std::iter::repeat_with(move || Client::new(version)).take(group.count as usize)
-        });
+            clients.extend(std::iter::repeat_with(|| Client::new(version)).take(group.count as usize));
+        }
         let mut fleet = Self {
             plan,
             members: vec![Member::default(); count],
-            clients: clients.collect(),
+            clients,
             teams,
             agenda: Agenda::default(),
             outlets,

@@ -39,7 +39,7 @@ pub(crate) use schema::{Arrivals, Behaviour, Group, Leave, Malformation, Plan};
 pub(crate) use source::Source;
 pub(crate) use stage::{Factor, Fall, Stage, Until};
 pub(crate) use template::{STAMP_MARK, STAMP_TEXT_BYTES, Scope, Template, Variable};
-pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug};
+pub(crate) use traffic::{Expect, Pacing, Payload, Publish, Sparkplug, Subscription};
 pub(crate) use verify::{Check, Verify};
 
 /// Bytes of a payload of a group's first client, the stamp among them.
