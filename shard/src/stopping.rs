@@ -43,12 +43,17 @@ impl ShardCore {
         }
     }
 
-    /// A session does not outlive the process, so its Will is due whatever its delay (§MQTT5 3.1.3.2.2).
+    /// A session that does not outlive the process has its Will published whatever its delay (§MQTT5 3.1.3.2.2). One that is on the
+    /// disk keeps a delayed Will, whose time goes on counting.
     fn stop_wills(&mut self, next_session: u32) {
         let end = self.sessions.index_end();
         let step_end = end.min(next_session.saturating_add(STOP_STEP_COUNT));
         for index in next_session..step_end {
-            if let Some(session) = self.sessions.id_at(index) {
+            let Some(session) = self.sessions.id_at(index) else { continue };
+            let is_kept = self.sessions.get(session).is_some_and(|session| {
+                session.number().is_some() && session.will().is_some_and(|will| will.delay_seconds > 0)
+            });
+            if !is_kept {
                 self.release_will(session);
             }
         }

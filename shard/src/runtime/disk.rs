@@ -30,7 +30,7 @@ pub struct LogNotice {
     pub shard: ShardId,
     /// What it takes from now on.
     pub state: StoreState,
-    /// Why it failed, in words; empty otherwise.
+    /// Why it is full or has failed, in words; empty otherwise.
     pub failure: String,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Disk {
     appended_seq: u64,
     /// The oldest part may have more records to be looked at.
     is_cleaning: bool,
+    /// The log is full: when it looks for room again.
+    look_at: Option<Mono>,
     notices: Sender<LogNotice>,
 }
 
@@ -66,8 +68,17 @@ impl Disk {
         let state = store.state();
         let told = if state == StoreState::Open { Vec::new() } else { vec![Told::State(state)] };
         let sync_every_ns = sync_every_ms.saturating_mul(NS_PER_MS);
-        let (sync_at, appended_seq, is_cleaning) = (None, 0, false);
-        Self { store, shard, told, sync_every_ns, sync_at, appended_seq, is_cleaning, notices }
+        Self {
+            store,
+            shard,
+            told,
+            sync_every_ns,
+            sync_at: None,
+            appended_seq: 0,
+            is_cleaning: false,
+            look_at: None,
+            notices,
+        }
     }
 
     /// Writes a record behind all others. A log that has failed takes none, which the core hears as a state.
@@ -97,9 +108,9 @@ impl Disk {
         }
     }
 
-    /// When [`Disk::commit`] is due.
-    pub(super) const fn sync_due(&self) -> Option<Mono> {
-        self.sync_at
+    /// When the shard must be awake for its log.
+    pub(super) fn due(&self) -> Option<Mono> {
+        self.sync_at.into_iter().chain(self.look_at).min()
     }
 
     /// Whether there is something that the core should hear.
@@ -113,13 +124,17 @@ impl Disk {
         self.store.poll(&mut self.told);
         let told = std::mem::take(&mut self.told);
         for news in &told {
-            match news {
-                // More came while the sync was under way.
-                Told::Stored { seq } if *seq < self.appended_seq => self.sync_later(now),
-                Told::State(state) => self.notify(*state),
-                Told::Stored { .. } | Told::Fetched { .. } => {}
+            if let Told::State(state) = news {
+                self.notify(*state);
             }
         }
+        // More came while a sync was under way.
+        if self.store.stored_seq() < self.appended_seq && self.store.state() != StoreState::Failed {
+            self.sync_later(now);
+        }
+        // A full log looks for room as it is polled, and nobody tells it when somebody else has made some.
+        let is_full = self.store.state() == StoreState::Full;
+        self.look_at = is_full.then(|| Mono(now.0.saturating_add(FULL_LOOK_MS * NS_PER_MS)));
         told
     }
 
@@ -181,5 +196,106 @@ pub(super) fn event_of(told: Told) -> Event<'static> {
 /// kept waiting when they are large.
 pub(super) const CLEANING_RECORDS_PER_TICK: usize = 64;
 
+/// How soon a full log is polled again when nothing else happens; it tries to make a segment at every 64th poll.
+const FULL_LOOK_MS: u64 = 10;
+
 /// Notices that may wait for the control plane.
 pub(super) const NOTICES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, bounded};
+    use dunlin_persist::fault::{FaultDisk, SyncFault};
+    use dunlin_persist::{Options, open};
+
+    use super::*;
+    use crate::runtime::config::Park;
+    use crate::runtime::inbox::inbox;
+
+    /// A log on a disk in memory that does nothing until it is told, synced so often.
+    fn log(faulty: &FaultDisk, sync_every_ms: u64) -> (Disk, Arc<Doorbell>, Receiver<LogNotice>) {
+        let options = Options { now_ms: 1, ..Options::new(1, |_, _| 0, |_, _| 0) };
+        let mut opened = open(Arc::new(faulty.clone()), &options, &mut |_| {}).unwrap();
+        let doorbell = inbox(ShardId(0), Park::Ring).unwrap().1.doorbell;
+        let (notice, notices) = bounded(NOTICES_MAX);
+        let store = opened.stores.remove(0);
+        (Disk::new(store, ShardId(0), sync_every_ms, Arc::clone(&doorbell), notice), doorbell, notices)
+    }
+
+    fn step(disk: &mut Disk) {
+        while disk.store.disk_step() {}
+    }
+
+    fn record() -> Record {
+        Record::SessionEnded { session: SessionNo(1) }
+    }
+
+    fn ms(ms: u64) -> Mono {
+        Mono(ms * NS_PER_MS)
+    }
+
+    /// The last record that is known to be stored.
+    fn stored(disk: &mut Disk, now: Mono) -> Option<u64> {
+        let told = disk.take_news(now);
+        told.iter().rev().find_map(|news| if let Told::Stored { seq } = news { Some(*seq) } else { None })
+    }
+
+    #[test]
+    fn one_sync_covers_all_of_a_tick_and_the_next_what_came_meanwhile() {
+        let (mut disk, _, _) = log(&FaultDisk::new(1), 0);
+        step(&mut disk);
+        let _before = disk.take_news(ms(0));
+        for seq in 1..=3 {
+            disk.append(seq, &record(), ms(1));
+        }
+        assert_eq!(disk.due(), Some(ms(1)));
+        disk.commit(ms(1));
+        disk.append(4, &record(), ms(1));
+        disk.commit(ms(1));
+        assert!(stored(&mut disk, ms(2)).is_none(), "the disk has done nothing yet");
+        let before = disk.metrics().syncs;
+        assert!(disk.store.disk_step());
+        assert!(disk.has_news());
+        assert_eq!(stored(&mut disk, ms(2)), Some(3));
+        disk.commit(ms(2));
+        step(&mut disk);
+        assert_eq!(stored(&mut disk, ms(3)), Some(4));
+        assert_eq!(disk.metrics().syncs - before, 2);
+        assert_eq!(disk.due(), None);
+    }
+
+    #[test]
+    fn an_interval_gathers_what_comes_within_it() {
+        let (mut disk, _, _) = log(&FaultDisk::new(1), 100);
+        step(&mut disk);
+        disk.append(1, &record(), ms(10));
+        disk.commit(ms(109));
+        step(&mut disk);
+        assert_eq!(stored(&mut disk, ms(109)), None);
+        disk.append(2, &record(), ms(109));
+        assert_eq!(disk.due(), Some(ms(110)));
+        disk.commit(ms(110));
+        step(&mut disk);
+        assert_eq!(stored(&mut disk, ms(111)), Some(2));
+        assert_eq!(disk.due(), None);
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_to_the_core_and_to_the_control_plane() {
+        let faulty = FaultDisk::new(1);
+        let (mut disk, _, notices) = log(&faulty, 0);
+        step(&mut disk);
+        disk.append(1, &record(), ms(1));
+        faulty.next_syncs(&[SyncFault::Failed]);
+        disk.commit(ms(1));
+        step(&mut disk);
+        let told = disk.take_news(ms(2));
+        assert!(told.contains(&Told::State(StoreState::Failed)), "{told:?}");
+        assert!(!told.iter().any(|news| matches!(news, Told::Stored { .. })));
+        let notice = notices.try_recv().unwrap();
+        assert_eq!((notice.shard, notice.state), (ShardId(0), StoreState::Failed));
+        assert!(!notice.failure.is_empty());
+        disk.append(2, &record(), ms(3));
+        assert!(disk.close().unwrap_err().contains("did not take the last records"));
+    }
+}

@@ -367,7 +367,7 @@ impl<C: Core> Shard<C> {
             self.edge.arrivals.deadline(),
             self.edge.flush_due(),
             self.stop_by,
-            self.edge.disk.as_ref().and_then(|disk| disk.sync_due()),
+            self.edge.disk.as_ref().and_then(|disk| disk.due()),
             lanes,
         ];
         all.into_iter().flatten().min()
