@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
+use dunlin_shard::config::Durability;
 use dunlin_shard::runtime::selfcheck::{self as edge_check, Finding, Verdict};
 use dunlin_shard::runtime::{self, EdgeConfig, Listener, Runtime, StartError};
 use dunlin_shard::{Config, Hooks, ListenerId, Setup, ShardId};
@@ -21,6 +22,7 @@ use crate::config::schema::SETTINGS;
 use crate::config::{self, ConfigError, Effective, Origin, Settings, Sources, env, print};
 use crate::log::{self, Log};
 use crate::notify::{self, Notify};
+use crate::recovery::{self, Recovery, RecoveryError};
 use crate::selfcheck;
 use crate::signals;
 use crate::telemetry::Telemetry;
@@ -55,6 +57,7 @@ pub(crate) fn check(flags: CheckFlags) -> ExitCode {
                 text: warning.clone(),
             }));
             findings.extend(selfcheck::listeners(&effective.settings.server.listen));
+            findings.push(selfcheck::storage(&effective));
             match plan(&effective.settings) {
                 Ok((edge, _)) => findings.extend(edge_check::check(&edge)),
                 Err(error) => findings.push(Finding {
@@ -106,24 +109,27 @@ fn start(sources: Sources, effective: Effective, notify: Notify, log: &Log) -> R
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;
     let events = ClientEvents::new(&settings.sys_topics.sys_event_messages);
-    let runtime = runtime::start(edge, setups(settings, &topology, &events), Vec::new())
-        .map_err(BootError::of_start)?;
-    let page = start_page(settings, &topology, &runtime);
+    let Recovery { logs, page: recovered } =
+        recovery::recover(&effective, topology.shard_count(), log, &notify)?;
+    let setups = setups(settings, &topology, &events);
+    let runtime = runtime::start(edge, setups, logs).map_err(BootError::of_start)?;
+    let page = start_page(settings, &topology, &runtime, &recovered);
     let shards = runtime.shards().to_vec();
     let ports = runtime.listening().iter().map(|(_, address)| address.port()).collect();
     let answers = runtime.answers().clone();
     let telemetry = Telemetry::start(shards.clone(), answers, (settings, ports), events, log.clone())
         .map_err(|source| BootError::Thread { name: "telemetry", source })?;
-    let shard_ended = runtime.ended().clone();
+    let (shard_ended, notices) = (runtime.ended().clone(), runtime.notices().clone());
     let all_ended = watch(runtime).map_err(|source| BootError::Thread { name: "shards", source })?;
     say(&page);
     notify.ready(page.lines().nth(1).unwrap_or("serving")).map_err(|source| BootError::Notify { source })?;
-    Ok(Broker { notify, sources, effective, shards, shard_ended, all_ended, telemetry, log: log.clone() })
+    let log = log.clone();
+    Ok(Broker { notify, sources, effective, shards, shard_ended, all_ended, notices, telemetry, log })
 }
 
 /// One core per shard, all with the same settings and the same seed.
 fn setups(settings: &Settings, topology: &Topology, events: &ClientEvents) -> Vec<Setup> {
-    let shard_count = u16::try_from(topology.cores.len()).expect("server.shards is at most SHARD_COUNT_MAX");
+    let shard_count = topology.shard_count();
     let (config, seed) = (Arc::new(shard_config(settings)), random_seed());
     let setup = |shard| Setup {
         shard: ShardId(shard),
@@ -146,7 +152,7 @@ fn watch(runtime: Runtime) -> std::io::Result<Receiver<Outcome>> {
 
 /// What the shards need to know of the settings.
 pub(crate) fn shard_config(settings: &Settings) -> Config {
-    Config { mqtt: settings.mqtt.clone(), ..Config::default() }
+    Config { mqtt: settings.mqtt.clone(), durability: settings.durability() }
 }
 
 /// What the edge needs to know, and where each shard goes.
@@ -165,6 +171,10 @@ fn plan(settings: &Settings) -> Result<(EdgeConfig, Topology), TopologyError> {
         listeners: listeners.collect(),
         connection_count_max: connections,
         stop_ms_max: settings.shutdown.timeout_ms,
+        sync_every_ms: match settings.durability() {
+            Durability::Interval => settings.durability.interval_ms,
+            Durability::Commit | Durability::Memory => 0,
+        },
         ..EdgeConfig::default()
     };
     Ok((edge, topology))
@@ -185,7 +195,7 @@ fn check_host(edge: &EdgeConfig, log: &Log) -> Result<(), BootError> {
 }
 
 /// What the start says on standard output. The lines `listening on URL` and `ready` are for programs too.
-fn start_page(settings: &Settings, topology: &Topology, runtime: &Runtime) -> String {
+fn start_page(settings: &Settings, topology: &Topology, runtime: &Runtime, recovered: &str) -> String {
     let mut page = format!("dunlin {}\n", env!("CARGO_PKG_VERSION"));
     for (_, address) in runtime.listening() {
         writeln!(page, "listening on mqtt://{address}").expect("writing to a String does not fail");
@@ -193,11 +203,7 @@ fn start_page(settings: &Settings, topology: &Topology, runtime: &Runtime) -> St
     page.push_str(&topology.describe());
     page.push('\n');
     page.push_str(anonymity(settings));
-    page.push_str(if settings.storage.memory_only {
-        "sessions and messages are kept in memory only, as asked\n"
-    } else {
-        "sessions and messages are kept in memory only: this version does not store them on disk\n"
-    });
+    page.push_str(recovered);
     page.push_str("ready\n");
     page
 }
@@ -254,6 +260,8 @@ enum BootError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     /// The host lacks what the edge needs.
     #[error("{}\n`dunlin check` shows all that was looked at.", .problems.join("\n"))]
     Host {

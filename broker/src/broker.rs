@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, after, never, select};
-use dunlin_shard::runtime::{EdgeMetrics, InboxError, RunError, ShardHandle};
+use dunlin_persist::StoreState;
+use dunlin_shard::runtime::{EdgeMetrics, InboxError, LogNotice, RunError, ShardHandle};
 use dunlin_shard::{Control, ShardId};
 
 use crate::boot::shard_config;
@@ -29,6 +30,8 @@ pub(crate) struct Broker {
     pub(crate) shard_ended: Receiver<ShardId>,
     /// Tells once, when all shards have ended, how.
     pub(crate) all_ended: Receiver<Outcome>,
+    /// Tells when a shard's log becomes full, has room again, or fails.
+    pub(crate) notices: Receiver<LogNotice>,
     /// `$SYS` and dumps.
     pub(crate) telemetry: Telemetry,
     /// The log.
@@ -51,6 +54,11 @@ impl Broker {
                     Ok(Signal::Dump) => self.telemetry.dump(),
                     Err(_) => return self.stop("none: the signal thread has ended", signals),
                 },
+                recv(self.notices) -> notice => match notice {
+                    Ok(notice) => self.tell(&notice),
+                    // The shards have ended, which is told next.
+                    Err(_) => self.notices = never(),
+                },
                 recv(self.shard_ended) -> shard => {
                     let shard = shard.map_or_else(|_| "unknown".to_owned(), |shard| shard.0.to_string());
                     self.log.error("a shard has ended although nobody asked it to; stopping", &[("shard", shard.into())]);
@@ -58,6 +66,22 @@ impl Broker {
                     return ExitCode::FAILURE;
                 }
             }
+        }
+    }
+
+    /// Says what a log takes from now on, and what to do.
+    fn tell(&self, LogNotice { shard, state, failure }: &LogNotice) {
+        let shard = ("shard", u64::from(shard.0).into());
+        match state {
+            StoreState::Open => self.log.info("the log has room again", &[shard]),
+            StoreState::Full => self.log.error(
+                "the log is full: publishers of QoS 1 and 2 get 0x97 and new sessions are refused until there is room",
+                &[shard, ("problem", failure.as_str().into()), ("advice", FULL_ADVICE.into())],
+            ),
+            StoreState::Failed => self.log.error(
+                "the log has failed: nothing that should outlive the process is taken any more",
+                &[shard, ("problem", failure.as_str().into()), ("advice", FAILED_ADVICE.into())],
+            ),
         }
     }
 
@@ -170,6 +194,12 @@ fn ended(outcome: Result<Outcome, RecvError>, log: &Log) -> ExitCode {
 /// The shards end by themselves within the timeout; this is for one that does not.
 const GRACE: Duration = Duration::from_secs(2);
 
+const FULL_ADVICE: &str =
+    "make room on the disk, raise storage.max_size, or let the clients fetch what waits for them";
+
+const FAILED_ADVICE: &str =
+    "check the disk (dmesg), then restart the broker; what was acknowledged before is kept";
+
 /// Nobody who wants to stop at once presses the keys this fast.
 const ECHO_MAX: Duration = Duration::from_millis(250);
 
@@ -196,7 +226,9 @@ mod tests {
         let telemetry = telemetry.expect("a thread");
         let (sources, shards) = (Sources::default(), Vec::new());
         let notify = Notify::new(None).expect("nothing to open");
-        let broker = Broker { sources, effective, shards, shard_ended, all_ended, telemetry, log, notify };
+        let notices = never();
+        let broker =
+            Broker { sources, effective, shards, shard_ended, all_ended, notices, telemetry, log, notify };
         let (sender, receiver) = bounded(8);
         for signal in signals {
             sender.send(*signal).expect("room");

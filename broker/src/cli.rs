@@ -144,12 +144,15 @@ pub(crate) struct SettingFlags {
     /// Most connections of all listeners together.
     #[arg(long, value_name = "N")]
     max_connections: Option<String>,
-    /// Folder for what outlives the process (this version keeps sessions in memory).
+    /// Folder for sessions and messages that outlive the process; `--print-config` shows the usual one.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Keep sessions and messages in memory only.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     memory_only: Option<String>,
+    /// What an acknowledgement promises: commit (it is on the disk), interval (it soon is) or memory.
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<String>,
     /// Serve clients without authentication on listeners that other hosts can reach.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_anonymous: Option<String>,
@@ -206,6 +209,7 @@ impl SettingFlags {
             ("--max-connections", self.max_connections),
             ("--data-dir", self.data_dir),
             ("--memory-only", self.memory_only),
+            ("--durability", self.durability),
             ("--allow-anonymous", self.allow_anonymous),
             ("--log-level", self.log_level),
             ("--log-format", self.log_format),
@@ -299,7 +303,7 @@ mod tests {
         in_schema.sort();
         assert_eq!(on_line, in_schema);
         let all = "dunlin check --listen mqtt://127.0.0.1:1 --shards 1 --cores 0 --max-connections 5 --data-dir d \
-                   --memory-only --allow-anonymous --log-level warn --log-format json";
+                   --memory-only --durability memory --allow-anonymous --log-level warn --log-format json";
         let args: Vec<&str> = all.split_whitespace().collect();
         assert_eq!(sources(&args).flags.len(), in_schema.len());
     }

@@ -8,9 +8,11 @@ mod client_events;
 mod clock;
 mod config;
 mod log;
+mod log_numbers;
 #[cfg(test)]
 mod manual;
 mod notify;
+mod recovery;
 mod selfcheck;
 mod signals;
 mod sys_topics;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The way to whoever started the process. One per process.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ impl Notify {
     /// What the kernel says; systemd then ends the service when its time to start is over.
     pub(crate) fn ready(&self, status: &str) -> io::Result<()> {
         self.send(&format!("READY=1\nSTATUS={}\n", status.replace('\n', " ")))
+    }
+
+    /// The start takes longer: it has come so far, and wants so much time until the next word.
+    ///
+    /// # Errors
+    /// What the kernel says; systemd then ends the service when its time to start is over.
+    pub(crate) fn patience(&self, status: &str, time: Duration) -> io::Result<()> {
+        let status = status.replace('\n', " ");
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={status}\n", time.as_micros()))
     }
 
     /// The broker begins to stop.
@@ -76,6 +86,8 @@ mod tests {
         let notify = Notify::new(Some(path.as_os_str())).expect("an address");
         notify.ready("two\nlines").expect("sent");
         assert_eq!(received(&heard), "READY=1\nSTATUS=two lines\n");
+        notify.patience("half", Duration::from_secs(30)).expect("sent");
+        assert_eq!(received(&heard), "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=half\n");
         notify.stopping().expect("sent");
         assert!(received(&heard).starts_with("STOPPING=1\n"));
         drop(std::fs::remove_file(path));

@@ -5,10 +5,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
+use dunlin_shard::config::Durability;
 use dunlin_shard::runtime::selfcheck::{Finding, Verdict, worst};
 
+use crate::config::Effective;
 use crate::config::listen::ListenerUrl;
+use crate::recovery::RecoveryError;
 
 /// Whether each listener could be bound now. Binds it for a moment.
 pub(crate) fn listeners(urls: &[ListenerUrl]) -> Vec<Finding> {
@@ -25,6 +29,39 @@ fn judge_listener(url: &ListenerUrl, bound: io::Result<()>) -> Finding {
         Err(error) => (Verdict::Fatal, format!("{url} {}", why_unbound(&error, url.address))),
     };
     Finding { subject: "listen", verdict, text }
+}
+
+/// Whether this user can write the data directory, or make it. Leaves nothing behind.
+pub(crate) fn storage(effective: &Effective) -> Finding {
+    let (verdict, text) = if effective.settings.durability() == Durability::Memory {
+        (Verdict::Good, "sessions and messages are kept in memory only".to_owned())
+    } else if let Some(path) = &effective.data_dir {
+        judge_data_dir(path)
+    } else {
+        (Verdict::Fatal, RecoveryError::Nowhere.to_string())
+    };
+    Finding { subject: "storage", verdict, text }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator asked to try the folder")]
+fn judge_data_dir(path: &Path) -> (Verdict, String) {
+    let shown = path.display();
+    // What is missing would be made in the nearest folder that is there.
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let trial = there.join(format!(".dunlin-check-{}", std::process::id()));
+    match std::fs::write(&trial, b"").and_then(|()| std::fs::remove_file(&trial)) {
+        Ok(()) if there == path => (Verdict::Good, format!("{shown} can be written")),
+        Ok(()) => (Verdict::Good, format!("{shown} is not there yet and can be made")),
+        Err(error) => (
+            Verdict::Fatal,
+            format!(
+                "{shown} cannot be written: {}: {error}; let this user write it, name another folder with --data-dir, or keep \
+                 everything in memory with --memory-only",
+                there.display()
+            ),
+        ),
+    }
 }
 
 /// Why an address cannot be listened on and what to do, as the end of a sentence.
@@ -106,6 +143,17 @@ mod tests {
         let judged = |kind: io::ErrorKind| judge_listener(&url("mqtt://127.0.0.1:80"), Err(kind.into()));
         assert_eq!(judged(io::ErrorKind::AddrInUse).verdict, Verdict::Warning);
         assert!(judged(io::ErrorKind::PermissionDenied).text.contains("CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        let good = judge_data_dir(&std::env::temp_dir().join("dunlin-not-there/data"));
+        assert_eq!(good.0, Verdict::Good);
+        assert!(good.1.contains("can be made"), "{}", good.1);
+        let bad = judge_data_dir(Path::new("/proc/version/data"));
+        assert_eq!(bad.0, Verdict::Fatal);
+        assert!(bad.1.starts_with("/proc/version/data cannot be written: "), "{}", bad.1);
+        assert!(bad.1.contains("--data-dir"), "{}", bad.1);
     }
 
     #[test]

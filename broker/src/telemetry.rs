@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use dunlin_persist::StoreMetrics;
 use dunlin_shard::metrics::{Gauges, Metrics};
 use dunlin_shard::runtime::{EdgeMetrics, ShardAnswer, ShardHandle};
 use dunlin_shard::{Answered, Control, Message, Token};
@@ -14,6 +15,7 @@ use crate::client_events::ClientEvents;
 use crate::clock;
 use crate::config::{Settings, SysTopics as Wanted};
 use crate::log::{Field, Log};
+use crate::log_numbers;
 use crate::sys_topics::SysTopics;
 
 /// What the wiring may ask of the telemetry thread.
@@ -166,9 +168,10 @@ impl Reporter {
         let Some((metrics, gauges)) = self.gather() else {
             return;
         };
+        let logs = logs_of(self.edges());
         let own = [(DROPPED, self.events.dropped())];
-        let (gauges, counters): (Vec<_>, Vec<_>) =
-            (gauges.entries().collect(), metrics.entries().chain(own).collect());
+        let gauges: Vec<_> = gauges.entries().chain(log_numbers::gauges(&logs)).collect();
+        let counters: Vec<_> = metrics.entries().chain(own).chain(log_numbers::counters(&logs)).collect();
         let messages = self.topics.report(&gauges, &counters, clock::wall());
         self.publish_all(messages);
     }
@@ -188,6 +191,11 @@ impl Reporter {
         let edges = self.edges();
         let sums = EDGE_FIELDS.iter().map(|(name, field)| (*name, edges.iter().map(field).sum::<u64>()));
         self.log.info("edge", &fields(&mut sums.into_iter()));
+        let logs = logs_of(edges);
+        if !logs.is_empty() {
+            let numbers = log_numbers::gauges(&logs).into_iter().chain(log_numbers::counters(&logs));
+            self.log.info("store", &fields(&mut { numbers }));
+        }
     }
 
     /// The counters of the edges that answer in time.
@@ -245,6 +253,11 @@ impl Reporter {
         };
         messages.into_iter().map(|message| u64::from(shard.send(Control::Publish(message)).is_err())).sum()
     }
+}
+
+/// The counters of the logs, where there are any.
+fn logs_of(edges: Vec<EdgeMetrics>) -> Vec<StoreMetrics> {
+    edges.into_iter().filter_map(|edge| edge.log).collect()
 }
 
 /// Something that is due at equal distances, or never.

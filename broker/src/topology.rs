@@ -86,6 +86,14 @@ impl Topology {
         u32::try_from(tables).unwrap_or(CONNECTIONS_AUTO_MAX).clamp(1, CONNECTIONS_AUTO_MAX)
     }
 
+    /// How many shards there are.
+    ///
+    /// # Panics
+    /// Never: [`Topology::place`] places at most [`SHARD_COUNT_MAX`].
+    pub(crate) fn shard_count(&self) -> u16 {
+        u16::try_from(self.cores.len()).expect("server.shards is at most SHARD_COUNT_MAX")
+    }
+
     /// `2 shards on cores 0-1`, for the start page.
     pub(crate) fn describe(&self) -> String {
         let mut used = self.cores.clone();

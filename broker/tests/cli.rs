@@ -41,6 +41,7 @@ fn the_version_and_the_help_are_there() {
         "--max-connections",
         "--data-dir",
         "--memory-only",
+        "--durability",
         "--allow-anonymous",
         "--config",
         "--log-level",
@@ -114,6 +115,18 @@ fn the_printed_configuration_is_a_configuration() {
 }
 
 #[test]
+fn the_data_directory_in_force_is_printed() {
+    let told = |args: &[&str], env: &[(&str, &str)]| {
+        let text = out(&dunlin(&[args, &["--print-config"]].concat(), env));
+        text.lines().find(|line| line.starts_with("data_dir = ")).expect("the key").to_owned()
+    };
+    let usual = told(&[], &[("STATE_DIRECTORY", "/given")]);
+    assert_eq!(usual, "data_dir = \"auto\"  # default: /given");
+    let named = told(&["--data-dir", "/named"], &[("STATE_DIRECTORY", "/given")]);
+    assert_eq!(named, "data_dir = \"/named\"  # flag --data-dir");
+}
+
+#[test]
 fn every_mistake_is_told_with_its_place() {
     let text = "[mqtt]\nmax_paket_size = \"1MB\"\nmax_qos_allowed = 4\n[log]\nlevel = \"loud\"\n";
     let path = file("mistakes.toml", text);
@@ -161,7 +174,8 @@ fn flags_in_the_wrong_place_are_told_where_they_belong() {
 /// Runs the program with one limit of the process lowered.
 fn limited(limit: &str, args: &str) -> Output {
     let program = env!("CARGO_BIN_EXE_dunlin");
-    let command = format!("ulimit {limit} && exec {program} --listen mqtt://127.0.0.1:0 {args}");
+    let command =
+        format!("ulimit {limit} && exec {program} --listen mqtt://127.0.0.1:0 --memory-only {args}");
     Command::new("sh").args(["-c", &command]).env_clear().output().expect("a shell")
 }
 
@@ -186,7 +200,7 @@ fn limits_of_the_process_that_are_too_low_are_named_with_what_to_set() {
 fn check_reports_the_host_as_a_table_and_as_json() {
     let table = dunlin(&["check"], &[]);
     let text = out(&table);
-    for subject in ["config", "kernel", "io_uring", "memlock", "nofile", "cores", "tuning"] {
+    for subject in ["config", "storage", "kernel", "io_uring", "memlock", "nofile", "cores", "tuning"] {
         assert!(
             text.lines().any(|line| line.split_whitespace().nth(1) == Some(subject)),
             "{subject} is not in\n{text}"

@@ -11,14 +11,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
-/// A broker that was started for one test; killed if the test leaves it running.
+/// A broker that was started for one test; killed if the test leaves it running, and its data removed.
 struct Broker {
     child: Child,
+    data: PathBuf,
     page: Vec<String>,
     log: Receiver<String>,
 }
@@ -26,7 +28,7 @@ struct Broker {
 impl Broker {
     /// Starts the program in a clean environment and waits for its start page.
     fn start(args: &[&str]) -> Self {
-        let mut child = spawn(args);
+        let (mut child, data) = spawn(args);
         let lines = lines_of(child.stdout.take().expect("piped"));
         let log = lines_of(child.stderr.take().expect("piped"));
         let mut page = Vec::new();
@@ -36,7 +38,7 @@ impl Broker {
                 Err(_) => panic!("no start page: {page:?}, log: {:?}", log.try_iter().collect::<Vec<_>>()),
             }
         }
-        Self { child, page, log }
+        Self { child, data, page, log }
     }
 
     /// The addresses of the lines `listening on mqtt://…`.
@@ -73,13 +75,19 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _may_have_ended = self.child.kill();
         let _reaped = self.child.wait();
+        let _may_not_be_there = std::fs::remove_dir_all(&self.data);
     }
 }
 
-fn spawn(args: &[&str]) -> Child {
+/// Starts the program with a data directory of its own, which a service manager would give it the same way.
+fn spawn(args: &[&str]) -> (Child, PathBuf) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("data-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.env_clear().args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the program starts")
+    command.env_clear().env("STATE_DIRECTORY", &data).env("DUNLIN_STORAGE__SEGMENT_SIZE", "4MB");
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    (command.spawn().expect("the program starts"), data)
 }
 
 /// The lines of a stream as they come.
@@ -188,7 +196,9 @@ fn a_start_says_where_it_listens_and_a_stop_is_clean() {
     assert!(
         broker.page.iter().any(|line| line.starts_with("no authentication is configured: only loopback"))
     );
-    assert!(broker.page.iter().any(|line| line.contains("this version does not store them on disk")));
+    let commit =
+        format!("durability commit: what is acknowledged is on the disk, in {}", broker.data.display());
+    assert!(broker.page.contains(&commit) && broker.page.contains(&"the data directory is new".to_owned()));
     let addresses = broker.addresses();
     assert_eq!(addresses.len(), 2);
     assert!(
@@ -214,14 +224,18 @@ fn an_interrupt_stops_as_well() {
 fn anonymous_access_for_other_hosts_is_said_aloud() {
     let broker = Broker::start(&["--listen", "mqtt://0.0.0.0:0", "--allow-anonymous", "--memory-only"]);
     assert!(broker.page.iter().any(|line| line.contains("everybody who reaches the listeners may connect")));
-    assert!(broker.page.iter().any(|line| line == "sessions and messages are kept in memory only, as asked"));
+    let memory = "durability memory: sessions and messages end with the process, as asked";
+    assert!(broker.page.iter().any(|line| line == memory), "{:?}", broker.page);
 }
 
 #[test]
 fn an_address_that_is_taken_is_refused_with_its_name() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
-    let output = spawn(&["--listen", &format!("mqtt://{address}")]).wait_with_output().expect("it ends");
+    let output = spawn(&["--memory-only", "--listen", &format!("mqtt://{address}")])
+        .0
+        .wait_with_output()
+        .expect("it ends");
     let text = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains(&format!("cannot listen on {address}: it is in use")), "{text}");
@@ -275,6 +289,7 @@ fn sys_topics_tell_what_the_broker_is_and_does() {
         ("$SYS/brokers/n1/stats/live_connections/count", "1"),
         ("$SYS/brokers/n1/stats/live_connections/max", "1"),
         ("$SYS/brokers/n1/metrics/packets/connect/received", "1"),
+        ("$SYS/brokers/n1/metrics/store/sync_failures", "0"),
     ];
     let mut heartbeats = vec!["$SYS/brokers/n1/uptime", "$SYS/brokers/n1/datetime"];
     while !(wanted.is_empty() && heartbeats.is_empty()) {

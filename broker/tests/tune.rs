@@ -150,7 +150,7 @@ fn systemd_hears_when_the_broker_is_ready_and_when_it_stops() {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     };
     let mut broker = Command::new(env!("CARGO_BIN_EXE_dunlin"))
-        .args(["--listen", "mqtt://127.0.0.1:0", "--shards", "1"])
+        .args(["--listen", "mqtt://127.0.0.1:0", "--shards", "1", "--memory-only"])
         .env("NOTIFY_SOCKET", &socket)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

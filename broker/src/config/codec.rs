@@ -286,24 +286,24 @@ impl Codec<String> for Line {
     }
 }
 
-/// A folder, or an empty text for none.
+/// A folder, or `auto` for the usual one; an empty text is `auto` too.
 pub(crate) struct Folder;
 
 impl Codec<Option<PathBuf>> for Folder {
     fn parse(&self, raw: &Raw) -> Result<Option<PathBuf>, String> {
         match raw {
             Raw::Text(text) if text.contains('\0') => Err("holds a zero character".to_owned()),
-            Raw::Text(text) => Ok(Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty())),
+            Raw::Text(text) => Ok((!text.is_empty() && text != AUTO).then(|| PathBuf::from(text))),
             Raw::Number(_) | Raw::Bool(_) | Raw::List(_) | Raw::Map(_) => Err("is not a path".to_owned()),
         }
     }
 
     fn print(&self, value: &Option<PathBuf>) -> String {
-        quote(&value.as_ref().map(|path| path.display().to_string()).unwrap_or_default())
+        quote(&value.as_ref().map_or_else(|| AUTO.to_owned(), |path| path.display().to_string()))
     }
 
     fn takes(&self) -> String {
-        "the path of a folder, or an empty text for none".to_owned()
+        "the path of a folder, or auto".to_owned()
     }
 }
 
@@ -446,6 +446,9 @@ const LISTENER_COUNT_MAX: usize = 64;
 /// A topic's length is two bytes on the wire [MQTT5 §1.5.4].
 const TOPIC_BYTES_MAX: usize = 65_535;
 
+/// Stands for what the host or the user suggests.
+const AUTO: &str = "auto";
+
 const NOT_A_NUMBER: &str = "is not a number";
 
 #[cfg(test)]
@@ -482,7 +485,8 @@ mod tests {
         check::<u32>(&Hundredths(100..=1000), "2", "2.0");
         check::<QoS>(&QosLevel, "1", "1");
         check::<Option<PathBuf>>(&Folder, "/var/lib/dunlin", "\"/var/lib/dunlin\"");
-        check::<Option<PathBuf>>(&Folder, "", "\"\"");
+        check::<Option<PathBuf>>(&Folder, "", "\"auto\"");
+        check::<Option<PathBuf>>(&Folder, "./auto", "\"./auto\"");
         check::<Vec<ListenerUrl>>(
             &Listeners,
             "mqtt://127.0.0.1:1, mqtt://[::1]:2",

@@ -4,6 +4,7 @@
 
 pub(crate) mod check;
 mod codec;
+pub(crate) mod data_dir;
 pub(crate) mod env;
 pub(crate) mod file;
 pub(crate) mod listen;
@@ -19,7 +20,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use dunlin_shard::config::Mqtt;
+use dunlin_shard::config::{Durability, Mqtt};
 
 use self::listen::ListenerUrl;
 use self::schema::{SETTINGS, Setting};
@@ -36,8 +37,10 @@ pub(crate) struct Settings {
     pub(crate) node: Node,
     /// Who may connect.
     pub(crate) auth: Auth,
-    /// What outlives the process.
+    /// Where what outlives the process is kept.
     pub(crate) storage: Storage,
+    /// What outlives the process, and what an acknowledgement promises of it.
+    pub(crate) durability: DurabilitySettings,
     /// What is logged and how.
     pub(crate) log: LogSettings,
     /// How the process stops.
@@ -91,10 +94,36 @@ pub(crate) struct Auth {
 /// `storage.*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Storage {
-    /// Not used by this version.
+    /// `None`: the usual place, see `data_dir.rs`.
     pub(crate) data_dir: Option<PathBuf>,
-    /// Always so in this version.
+    /// Store nothing, whatever `durability.level` says.
     pub(crate) memory_only: bool,
+    /// Most bytes of the logs; `None`: what the disk has.
+    pub(crate) max_bytes: Option<u64>,
+    /// Bytes of one piece of a log; `None`: by the number of shards.
+    pub(crate) segment_bytes: Option<u64>,
+}
+
+/// `durability.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DurabilitySettings {
+    /// What an acknowledgement promises.
+    pub(crate) level: Durability,
+    /// How often the disk is written at level `interval`, milliseconds.
+    pub(crate) interval_ms: u64,
+}
+
+impl Default for DurabilitySettings {
+    fn default() -> Self {
+        Self { level: Durability::Commit, interval_ms: 100 }
+    }
+}
+
+impl Settings {
+    /// The level in force.
+    pub(crate) const fn durability(&self) -> Durability {
+        if self.storage.memory_only { Durability::Memory } else { self.durability.level }
+    }
 }
 
 /// `log.*`.
@@ -242,6 +271,8 @@ pub(crate) struct Effective {
     pub(crate) origins: Vec<Origin>,
     /// What looks like a slip but is not an error.
     pub(crate) warnings: Vec<String>,
+    /// Where data goes: as configured, or the usual place. `None` when neither is known.
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 impl Effective {
@@ -276,8 +307,11 @@ pub(crate) fn load(sources: &Sources) -> Result<Effective, ConfigError> {
     for value in given {
         apply(&mut effective, &value, &mut problems);
     }
+    let configured = effective.settings.storage.data_dir.clone();
+    effective.data_dir = configured.or_else(|| data_dir::usual(&sources.env, data_dir::is_root()));
     if problems.is_empty() {
         problems = check::problems(&effective);
+        effective.warnings.extend(check::warnings(&effective));
     }
     if problems.is_empty() { Ok(effective) } else { Err(ConfigError { problems }) }
 }

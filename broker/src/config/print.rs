@@ -19,7 +19,15 @@ pub(crate) fn effective_toml(effective: &Effective) -> String {
             text.push_str(&format!("\n[{section}]\n"));
         }
         let value = (setting.show)(&effective.settings);
-        text.push_str(&format!("# {}\n{} = {value}  # {origin}\n", setting.meaning, setting.key()));
+        let here = match &effective.data_dir {
+            Some(path)
+                if setting.name == "storage.data_dir" && effective.settings.storage.data_dir.is_none() =>
+            {
+                format!(": {}", path.display())
+            }
+            _ => String::new(),
+        };
+        text.push_str(&format!("# {}\n{} = {value}  # {origin}{here}\n", setting.meaning, setting.key()));
     }
     text
 }

@@ -3,7 +3,8 @@
 //! This table is the only place that knows the keys: the file, the environment, the flags, `--print-config`, the reload and
 //! the reference in `broker/README.md` all walk it.
 
-use dunlin_shard::config::SharedStrategy;
+use dunlin_persist::limits::SEGMENT_BYTES_MIN;
+use dunlin_shard::config::{Durability, SharedStrategy};
 use dunlin_shard::limits::SHARD_COUNT_MAX;
 
 use super::codec::{
@@ -170,7 +171,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         storage.data_dir,
         Folder,
         Restart,
-        "Folder for sessions and messages that outlive the process. This version keeps them in memory and does not touch the folder.",
+        "Folder for sessions and messages that outlive the process; only one broker at a time may use it. `auto` is `$STATE_DIRECTORY` where a service manager gives one, else `/var/lib/dunlin/data` for root and `$XDG_STATE_HOME/dunlin` or `~/.local/state/dunlin` for other users.",
         "--data-dir"
     ),
     setting!(
@@ -178,8 +179,41 @@ pub(crate) static SETTINGS: &[Setting] = &[
         storage.memory_only,
         Flag,
         Restart,
-        "Keep sessions and messages in memory only. This version always does.",
+        "Keep sessions and messages in memory only, whatever `durability.level` says, and touch no folder.",
         "--memory-only"
+    ),
+    setting!(
+        "storage.max_size",
+        storage.max_bytes,
+        Or("infinity", Bytes(1 << 20..=1 << 50)),
+        Restart,
+        "Most disk space that the logs of all shards take together. When they have it, or the disk is full, publishers of QoS 1 and 2 get 0x97 (Quota exceeded) until there is room again; `infinity` is what the disk has."
+    ),
+    setting!(
+        "storage.segment_size",
+        storage.segment_bytes,
+        Or("auto", Bytes(SEGMENT_BYTES_MIN..=1 << 30)),
+        Restart,
+        "The logs grow, and are freed, in pieces of this size. `auto` is 64MB, and less where many shards would take gigabytes."
+    ),
+    setting!(
+        "durability.level",
+        durability.level,
+        Choice(&[
+            ("commit", Durability::Commit),
+            ("interval", Durability::Interval),
+            ("memory", Durability::Memory)
+        ]),
+        Restart,
+        "What an acknowledgement promises of sessions that outlive their connection, of their messages and of retained messages. `commit`: it is on the disk. `interval`: it is on the disk `durability.interval` later; a power cut before may lose it. `memory`: it ends with the process.",
+        "--durability"
+    ),
+    setting!(
+        "durability.interval",
+        durability.interval_ms,
+        Millis(1..=HOUR_MS),
+        Restart,
+        "How often the disk is written at level `interval`."
     ),
     setting!(
         "log.level",
