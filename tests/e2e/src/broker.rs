@@ -130,6 +130,8 @@ impl Start {
         if let Some(text) = &self.config {
             command.arg("--config").arg(folder.write("dunlin.toml", text));
         }
+        // Many brokers at a time, each with little to store.
+        command.env("DUNLIN_STORAGE__SEGMENT_SIZE", "4MB");
         command.args(&self.arguments).envs(self.environment);
         let program = Program::start(command.current_dir(folder.path()));
         (program, folder)

@@ -15,6 +15,7 @@ fn help_and_version_end_well() {
         "--cores",
         "--data-dir",
         "--memory-only",
+        "--durability",
         "--allow-anonymous",
         "--config",
         "--log-level",
@@ -93,7 +94,7 @@ fn other_hosts_need_authentication_or_permission_by_name() {
     let folder = Folder::new();
     let mut program = Program::start(
         dunlin()
-            .args(["--listen", "mqtt://0.0.0.0:0", "--shards", "1", "--allow-anonymous"])
+            .args(["--listen", "mqtt://0.0.0.0:0", "--shards", "1", "--allow-anonymous", "--memory-only"])
             .current_dir(folder.path()),
     );
     program.line("line that says where it listens", |line| line.contains("mqtt://0.0.0.0:"));
@@ -115,7 +116,7 @@ fn an_address_in_use_is_told() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("mqtt://{}", holder.local_addr().unwrap());
     for url in [url, taken] {
-        let ended = run(dunlin().args(["--listen", &url, "--shards", "1"]));
+        let ended = run(dunlin().args(["--listen", &url, "--shards", "1", "--memory-only"]));
         assert!(!ended.status.success());
         let port = url.rsplit(':').next().unwrap();
         assert!(ended.err.contains(port), "{}", ended.err);
@@ -140,7 +141,15 @@ fn several_listeners_are_served() {
     let folder = Folder::new();
     let mut program = Program::start(
         dunlin()
-            .args(["--listen", "mqtt://127.0.0.1:0", "--listen", "mqtt://[::1]:0", "--shards", "2"])
+            .args([
+                "--listen",
+                "mqtt://127.0.0.1:0",
+                "--listen",
+                "mqtt://[::1]:0",
+                "--shards",
+                "2",
+                "--memory-only",
+            ])
             .current_dir(folder.path()),
     );
     program.line("line about the first listener", |line| {

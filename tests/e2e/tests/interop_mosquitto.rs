@@ -2,8 +2,9 @@
 //!
 //! They use nothing that the standards do not define: [MQTT311-7.0.0-2].
 
-use dunlin_e2e::Broker;
+use dunlin_e2e::folder::Folder;
 use dunlin_e2e::program::{Program, run};
+use dunlin_e2e::{Broker, Start};
 use std::process::Command;
 
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
@@ -56,7 +57,7 @@ fn a_file_of_lines_arrives_in_order() {
     for version in VERSIONS {
         let subscriber =
             subscribe(&broker, version, &["-t", "lines", "-q", "2", "-C", "200", "-F", "line %p"]);
-        let folder = dunlin_e2e::folder::Folder::new();
+        let folder = Folder::new();
         let lines: Vec<String> = (0..200).map(|number| number.to_string()).collect();
         let file = folder.write("lines", &(lines.join("\n") + "\n"));
         let mut command = Command::new("sh");
@@ -122,6 +123,49 @@ fn a_lasting_session_collects_messages() {
         arguments.extend(["-C", "3"]);
         let ended = run(client("mosquitto_sub", &broker, version).args(&arguments)).ok();
         assert_eq!(ended.out, "kept 1\nkept 2\nkept 3\n", "{version}");
+    }
+}
+
+#[test]
+fn a_lasting_session_collects_messages_over_kills() {
+    for version in VERSIONS {
+        let folder = Folder::new();
+        let start = || Start::new().shards(2).data_dir(&folder.path().join("data")).start();
+        let mut arguments = vec!["-t", "lasting/#", "-q", "2", "-i", "lasting", "-c", "-F", "kept %r %q %p"];
+        if version == "mqttv5" {
+            arguments.extend(["-x", "600"]);
+        }
+        let mut broker = start();
+        let mut first = arguments.clone();
+        first.push("-E");
+        let _ended = run(client("mosquitto_sub", &broker, version).args(&first)).ok();
+        for payload in ["1", "2", "3"] {
+            publish(&broker, version, &["-t", "lasting/x", "-q", "2", "-m", payload]);
+            broker.kill();
+            broker = start();
+        }
+        arguments.extend(["-C", "3"]);
+        let ended = run(client("mosquitto_sub", &broker, version).args(&arguments)).ok();
+        assert_eq!(ended.out, "kept 0 2 1\nkept 0 2 2\nkept 0 2 3\n", "{version}");
+    }
+}
+
+#[test]
+fn retained_messages_are_there_after_a_kill() {
+    let folder = Folder::new();
+    let start = || Start::new().shards(2).data_dir(&folder.path().join("data")).start();
+    let broker = start();
+    for version in VERSIONS {
+        let topic = format!("retained/{version}");
+        publish(&broker, version, &["-t", &topic, "-q", "1", "-r", "-m", "kept"]);
+    }
+    broker.kill();
+    let broker = start();
+    for version in VERSIONS {
+        let topic = format!("retained/{version}");
+        let mut command = client("mosquitto_sub", &broker, version);
+        let ended = run(command.args(["-t", &topic, "-C", "1", "-F", "%r %p"])).ok();
+        assert_eq!(ended.out, "1 kept\n");
     }
 }
 
@@ -225,7 +269,7 @@ fn a_shared_subscription_gives_each_message_once() {
 #[test]
 fn a_megabyte_less_a_bit_arrives_whole() {
     let broker = Broker::start();
-    let folder = dunlin_e2e::folder::Folder::new();
+    let folder = Folder::new();
     let text = "0123456789abcdef".repeat(60_000);
     let file = folder.write("payload", &text);
     for version in VERSIONS {

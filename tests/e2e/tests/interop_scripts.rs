@@ -2,8 +2,9 @@
 //!
 //! They use nothing that the standards do not define: [MQTT311-7.0.0-2].
 
-use dunlin_e2e::Broker;
+use dunlin_e2e::folder::Folder;
 use dunlin_e2e::program::Program;
+use dunlin_e2e::{Broker, Start};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -72,4 +73,32 @@ fn mqttjs_speaks_3_1_1() {
 #[test]
 fn mqttjs_speaks_5() {
     mqttjs("5", 12);
+}
+
+/// Kills the broker under Paho's clients again and again.
+fn paho_over_kills(version: &str) {
+    let folder = Folder::new();
+    let start = || Start::new().shards(2).data_dir(&folder.path().join("data"));
+    let mut broker = start().start();
+    let mut command = Command::new(tool("python/bin/python"));
+    command.arg(package().join("interop/paho_restart.py")).args(["127.0.0.1", &broker.port(), version]);
+    let mut clients = Program::start(&mut command);
+    for sent in ["sent 50", "sent 100", "sent 150", "sent 200"] {
+        clients.line(sent, |line| line == sent);
+        let port = broker.address().port();
+        broker.kill();
+        broker = start().port(port).start();
+    }
+    let ended = clients.end_within(SUITE_TIME).ok();
+    assert!(ended.out.contains("ok 200 messages"), "{}", ended.out);
+}
+
+#[test]
+fn paho_loses_nothing_over_kills_with_3_1_1() {
+    paho_over_kills("3.1.1");
+}
+
+#[test]
+fn paho_loses_nothing_over_kills_with_5() {
+    paho_over_kills("5");
 }

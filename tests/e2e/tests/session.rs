@@ -27,15 +27,23 @@ fn a_session_collects_messages_while_its_client_is_away() {
             client.subscribe("away/+", QoS::ExactlyOnce);
             client.goodbye();
             let mut publisher = Client::connect(&broker, version, "away-pub");
+            let qos_of =
+                |number: u8| if number.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
             for number in 0..50_u8 {
-                let qos = if number % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
-                publisher.publish("away/x", &[number], qos);
+                publisher.publish("away/x", &[number], qos_of(number));
             }
             let (mut client, answer) = Client::connect_with(&broker, lasting(version, &name));
             // 3.1 has no Session Present.
             assert_eq!(answer.connack().session_present, version != Version::V31);
-            for number in 0..50_u8 {
-                assert_eq!(client.message().publish().payload, [number]);
+            // [MQTT5-4.6.0-5]: in order, each QoS for itself.
+            let mut next = [0, 1];
+            for _ in 0..50 {
+                let message = client.message();
+                let number = message.publish().payload[0];
+                assert_eq!(message.publish().qos, qos_of(number));
+                let next = &mut next[usize::from(number % 2)];
+                assert_eq!(number, *next);
+                *next += 2;
             }
             publisher.publish("away/y", b"live", QoS::AtLeastOnce);
             assert_eq!(client.message().publish().payload, b"live");
