@@ -36,6 +36,14 @@ def problems(resources):
             if port["targetPort"] not in ports:
                 yield f"Service {one['metadata']['name']} names the port {port['targetPort']}, the pod has {ports}"
 
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    claims = [one["spec"].get("volumeClaimTemplates", []) for one in resources if one["kind"] == "StatefulSet"][0]
+    claimed = [mounts[claim["metadata"]["name"]] for claim in claims if claim["metadata"]["name"] in mounts]
+    for config in maps.values():
+        data = pathlib.PurePath(tomllib.loads(config["data"]["dunlin.toml"]).get("storage", {}).get("data_dir", "/"))
+        if not any(data.is_relative_to(path) for path in claimed):
+            yield f"the broker keeps its data in {data}, which no volume that outlives the pod holds ({claimed})"
+
     for volume in spec["volumes"]:
         config = maps.get(volume["configMap"]["name"])
         if config is None:

@@ -301,10 +301,7 @@ impl Log {
             if let Record::Published(published) = &scanned.record
                 && self.catalog.place(published.id) != Some(Place { segment, offset: scanned.offset })
             {
-                // Nobody waits for the message, but its publisher's identifier may still wait for PUBREL.
-                let Some((session, packet_id)) = published.arrived else { continue };
-                self.is_moving = true;
-                return Some(Record::Arrived { session, packet_id });
+                continue;
             }
             self.is_moving = true;
             return Some(scanned.record);
