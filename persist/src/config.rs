@@ -45,7 +45,7 @@ impl Options {
         }
     }
 
-    /// A segment's length for so many shards: 64 MiB, and less where many shards would hold gigabytes in spare segments alone.
+    /// A segment's length for so many shards: 16 MiB, and less where many shards would hold gigabytes in spare segments alone.
     #[must_use]
     pub fn segment_bytes_for(shard_count: u16) -> u64 {
         let share = limits::SEGMENTS_BYTES / u64::from(shard_count.max(1));
