@@ -11,11 +11,13 @@ pub mod error;
 pub mod fault;
 mod fetch;
 pub mod index;
+pub mod inspect;
 pub mod limits;
 mod log;
 mod manifest;
 pub mod metrics;
 pub mod open;
+pub mod overlay;
 #[cfg(feature = "files")]
 pub mod real;
 pub mod record;
@@ -30,7 +32,7 @@ pub use self::config::{Options, SyncMode, Waker};
 pub use self::disk::{Disk, DiskFile, Region};
 pub use self::error::{AppendError, OpenError};
 pub use self::metrics::StoreMetrics;
-pub use self::open::{Opened, open};
+pub use self::open::{Opened, compact, open};
 #[cfg(feature = "files")]
 pub use self::real::RealDisk;
 pub use self::record::{MessageId, Record, SessionNo};

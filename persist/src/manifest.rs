@@ -42,7 +42,8 @@ impl Manifest {
                 None => damage = Some("it fails its checksum, and so does its copy or there is none"),
             }
         }
-        if damage.is_none() && names.iter().any(|entry| entry.is_folder && entry.name.starts_with("epoch-")) {
+        let mut epochs = names.iter().filter(|entry| entry.is_folder && entry.name.starts_with("epoch-"));
+        if damage.is_none() && epochs.any(|epoch| has_logs(disk, &epoch.name)) {
             damage = Some("it is missing, though there are logs");
         }
         damage.map_or(Ok(None), |reason| Err(OpenError::Manifest { reason }))
@@ -75,6 +76,13 @@ impl Manifest {
         bytes[12..16].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
+}
+
+/// Whether an epoch has any segment. Its manifest is durable before the first is made; a boot that was cut short leaves folders only.
+fn has_logs(disk: &dyn Disk, epoch: &str) -> bool {
+    let shards = disk.list(epoch).unwrap_or_default();
+    let folders = shards.iter().map(|shard| format!("{epoch}/{}", shard.name));
+    folders.into_iter().any(|folder| disk.list(&folder).is_ok_and(|files| !files.is_empty()))
 }
 
 fn read_one(disk: &dyn Disk, path: &str) -> Result<Option<Manifest>, OpenError> {

@@ -15,7 +15,7 @@ use crate::manifest::Manifest;
 use crate::record::decode::View;
 use crate::record::{MessageId, Record, Session, SessionNo};
 use crate::rehome::rehome;
-use crate::report::{Phase, Progress, Recovered, Report};
+use crate::report::{Damage, Phase, Progress, Recovered, Report};
 use crate::state::{Closing, State};
 use crate::store::Store;
 use crate::sync::{Backstage, DiskSide};
@@ -48,6 +48,9 @@ pub fn open(
     };
     let logs: Vec<_> =
         (0..manifest.shard_count).map(|shard| LogId::new(manifest.epoch, manifest.key, shard)).collect();
+    for log in &logs {
+        report.damaged.extend(make_missing_folder(&*disk, log)?);
+    }
     let reads = read_logs(&*disk, &logs, options.sync_mode, progress)?;
     let sides = Sides::start(options.sync_mode)?;
     let mut opened = Opened { stores: Vec::new(), recovered: Vec::new(), report };
@@ -56,6 +59,24 @@ pub fn open(
         opened.add(backstage, read, options)?;
     }
     Ok(opened)
+}
+
+/// Writes all logs anew, without what nobody needs any more, for as many shards as they are for. Needs room for the new ones beside
+/// the old; a crash leaves the one or the other. `None` in a directory that was never used. Blocks for as long as it takes.
+///
+/// # Errors
+/// See [`OpenError`]; the directory is then as it was.
+pub fn compact(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Report>, OpenError> {
+    let Some(manifest) = Manifest::read(&**disk)? else { return Ok(None) };
+    remove_other_epochs(&**disk, &manifest)?;
+    let options = Options { shard_count: manifest.shard_count, ..options.clone() };
+    let mut report = Report::default();
+    rehome(disk, &manifest, &options, &mut report, progress)?;
+    Ok(Some(report))
 }
 
 /// An open data directory, one entry per shard, in the order of shards.
@@ -117,12 +138,17 @@ impl ShardRead {
 
     /// The highest count in any session number that was ever given.
     pub(crate) fn session_max(&self) -> u64 {
-        self.state.session_max.max(self.read.next_session.saturating_sub(1))
+        self.state.session_max.max(self.read.next_session.saturating_sub(1)) + self.lost_records()
     }
 
     /// The highest message name that was ever given.
     pub(crate) fn message_max(&self) -> u64 {
-        self.state.message_max.max(self.read.next_message.saturating_sub(1))
+        self.state.message_max.max(self.read.next_message.saturating_sub(1)) + self.lost_records()
+    }
+
+    /// Each record that is lost to damage may have given a name that others still use.
+    fn lost_records(&self) -> u64 {
+        self.read.damaged.iter().map(|damage| damage.lost_records).sum()
     }
 }
 
@@ -198,6 +224,20 @@ pub(crate) fn new_epoch(disk: &dyn Disk, epoch: u64, shard_count: u16) -> Result
     disk.sync_folder(&folder).map_err(OpenError::io("sync the folder", &folder))?;
     disk.sync_folder("").map_err(OpenError::io("sync the folder", "."))?;
     Ok(Manifest { epoch, key, shard_count })
+}
+
+/// A log's folder was durable before the manifest named its epoch: one that is missing was lost, with all that was in it.
+fn make_missing_folder(disk: &dyn Disk, log: &LogId) -> Result<Option<Damage>, OpenError> {
+    let (epoch, name) = log.folder.rsplit_once('/').expect("a log's folder is in that of its epoch");
+    let entries = disk.list(epoch).map_err(OpenError::io("list", epoch))?;
+    if entries.iter().any(|entry| entry.is_folder && entry.name == name) {
+        return Ok(None);
+    }
+    disk.make_folder(&log.folder).map_err(OpenError::io("make the folder", &log.folder))?;
+    for folder in [epoch, ""] {
+        disk.sync_folder(folder).map_err(OpenError::io("sync the folder", folder))?;
+    }
+    Ok(Some(Damage { path: log.folder.clone(), offset: 0, bytes: 0, lost_records: 0, kept_as: None }))
 }
 
 /// Removes what an unfinished or finished re-homing has left.

@@ -1,8 +1,9 @@
 //! Whether the index says what the log says, and how it is brought there.
 //!
 //! After a clean end the two agree, and one comparison per shard shows it. After a crash the index is behind: what the log says
-//! after the index's mark is written into it. An index that contradicts the log about something that it claims to have followed
-//! is not repaired: nobody knows what else is wrong in it.
+//! after the index's mark is written into it. Sessions that it has and the log has not are struck out: a boot drops those whose
+//! time is over without a word in the log. An index that does not have what it claims to have followed is not repaired: nobody
+//! knows what else is wrong in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,6 +97,24 @@ pub fn agree(index: &mut Index, truth: &dyn Truth) -> Result<Agreement, IndexErr
     })
 }
 
+/// Whether the index says what the log says; nothing is changed.
+///
+/// # Errors
+/// The index is broken, or claims what cannot be.
+pub fn stands(index: &Index, truth: &dyn Truth) -> Result<bool, IndexError> {
+    if index.header()? != Some(truth.header()) {
+        return Ok(false);
+    }
+    for shard in truth.shards() {
+        match stand(&index.mark(shard.shard)?, &shard) {
+            Stand::Same => {}
+            Stand::Behind => return Ok(false),
+            Stand::Wrong(why) => return Err(IndexError::Use(format!("it {why}"))),
+        }
+    }
+    Ok(true)
+}
+
 enum Stand {
     Same,
     Behind,
@@ -110,14 +129,7 @@ fn stand(mark: &Mark, truth: &TruthOfShard) -> Stand {
             mark.up_to
         ));
     }
-    match (mark.up_to == last, mark.sum == sum) {
-        (true, true) => Stand::Same,
-        (true, false) => Stand::Wrong(format!(
-            "holds {} sessions of shard {shard}, the log {} or others",
-            mark.sum.sessions, sum.sessions
-        )),
-        (false, _) => Stand::Behind,
-    }
+    if mark.up_to == last && mark.sum == sum { Stand::Same } else { Stand::Behind }
 }
 
 /// Writes what the log says and the index does not. Returns how many sessions were written and struck out, or the contradiction.
@@ -370,6 +382,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn sessions_that_ended_without_a_word_are_struck_out() {
+        let log = Log::new(&story());
+        let mut index = following(&story(), log.header);
+        index.follow(&batch(1, 4, &[begun("late", 99, 3)])).unwrap();
+        assert_eq!(agree(&mut index, &log), Ok(Agreement::CaughtUp { written: 0, struck: 1 }));
+        assert_eq!(index.session("late"), Ok(None));
+        assert_eq!(agree(&mut index, &log), Ok(Agreement::Same));
+    }
+
+    #[test]
     fn an_index_that_contradicts_is_not_repaired() {
         let log = Log::new(&story());
         let contradiction = |index: &mut Index| match agree(index, &log) {
@@ -386,7 +408,7 @@ pub(crate) mod tests {
         // Other sessions at the same record.
         let mut others = following(&story()[..4], log.header);
         others.follow(&batch(0, 8, &[begun("x", 9, 7)])).unwrap();
-        assert!(contradiction(&mut others).contains("of shard 0"));
+        assert!(contradiction(&mut others).contains("session \"e\""));
         // Behind, and wrong about what it claims to have followed.
         let mut wrong = following(&story()[..2], log.header);
         wrong.follow(&batch(0, 5, &[ended(2), begun("b", 5, 4), image("b", 5, 4)])).unwrap();

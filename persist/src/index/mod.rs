@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-pub use self::agree::{Agreement, Truth, TruthOfShard, agree};
+pub use self::agree::{Agreement, Truth, TruthOfShard, agree, stands};
 pub use self::entry::{Header, Mark, Place, SegmentEntry, SessionEntry, Sum};
 pub use self::memory::MemoryTable;
 #[cfg(feature = "sled")]

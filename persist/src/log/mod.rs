@@ -301,7 +301,10 @@ impl Log {
             if let Record::Published(published) = &scanned.record
                 && self.catalog.place(published.id) != Some(Place { segment, offset: scanned.offset })
             {
-                continue;
+                // Nobody waits for the message, but its publisher's identifier may still wait for PUBREL.
+                let Some((session, packet_id)) = published.arrived else { continue };
+                self.is_moving = true;
+                return Some(Record::Arrived { session, packet_id });
             }
             self.is_moving = true;
             return Some(scanned.record);
