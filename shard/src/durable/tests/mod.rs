@@ -2,18 +2,25 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for")]
 
-use dunlin_persist::Record;
-use dunlin_wire::packet::{Packet, PublishProperties};
+use dunlin_persist::{Record, StoreState};
+use dunlin_wire::packet::{Connect, Packet, PublishProperties, Will, WillProperties};
 use dunlin_wire::types::Version;
 
 use crate::config::Mqtt;
+use crate::event::Event;
+use crate::ids::ShardId;
 use crate::metrics::Counter;
 use crate::publish::tests::*;
 use crate::testing::{Client, World, connect};
 
 mod away;
 mod gate;
+mod groups;
+mod reclaim;
+mod refused;
+mod restart;
 mod script;
+mod several;
 
 /// A client with a session that is kept, new or not; what it hears first is not part of what it hears next.
 fn come(world: &mut World, version: Version, id: &str) -> Client {

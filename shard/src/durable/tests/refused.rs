@@ -1,0 +1,129 @@
+//! A disk that is full, or has failed: no answer is a success that it should not be.
+
+use super::*;
+use dunlin_wire::reason::ReasonCode;
+
+fn state(world: &mut World, state: StoreState) {
+    for shard in 0..world.cores.len() {
+        world.handle(ShardId(u16::try_from(shard).unwrap()), Event::StoreState(state));
+    }
+}
+
+fn durable_connect(version: Version, id: &str) -> Connect<'_> {
+    let mut packet = connect(version, id);
+    packet.clean_start = false;
+    packet.properties.session_expiry_interval = version.is_v5().then_some(100);
+    packet
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_takes_what_makes_room() {
+    let mut world = World::durable(Mqtt::default(), 1);
+    let subscriber = come(&mut world, Version::V5, "s");
+    subscribe(&mut world, subscriber, "t", 2);
+    let publisher = come(&mut world, Version::V5, "p");
+    let old = world.join(Version::V311, "old");
+    publish(&mut world, publisher, message("t", 1, 1, "x"));
+    assert_eq!(heard(&mut world, publisher), ["PUBACK 1"]);
+    assert_eq!(heard(&mut world, subscriber), ["PUBLISH t q1 id=1 x"]);
+    state(&mut world, StoreState::Full);
+    assert_eq!(published(&mut world, publisher, message("t", 1, 2, "x")), ["PUBACK 2 quota_exceeded"]);
+    assert_eq!(published(&mut world, publisher, message("t", 2, 3, "x")), ["PUBREC 3 quota_exceeded"]);
+    publish(&mut world, old, message("t", 1, 4, "x"));
+    assert!(world.is_closed(old) && heard(&mut world, old).is_empty(), "3.x has no word for it");
+    // QoS 0 passes, and who is not durable may come and go.
+    publish(&mut world, publisher, message("t", 0, 0, "zero"));
+    assert_eq!(heard(&mut world, subscriber), ["PUBLISH t q0 zero"]);
+    world.join(Version::V5, "passing");
+    subscribe_as(&mut world, publisher, &[("u", options(1))], 0);
+    assert_eq!(heard(&mut world, publisher), ["SUBACK 9 [quota_exceeded]"]);
+    // No new durable session; one that is kept goes on.
+    assert_eq!(
+        world.connect(&durable_connect(Version::V5, "new")).1.connack().code,
+        ReasonCode::QuotaExceeded
+    );
+    let code = world.connect(&durable_connect(Version::V311, "new")).1.connack().code;
+    assert_eq!(code, ReasonCode::ServerUnavailable);
+    puback(&mut world, subscriber, 1);
+    world.drop_client(subscriber);
+    assert_eq!(comes_back(&mut world, "s"), ["CONNACK success present"], "what it acknowledged is through");
+    assert_eq!(unsubscribe(&mut world, publisher, &["t"]), ["UNSUBACK 8 [no_subscription_existed]"]);
+    let metrics = world.core().metrics();
+    assert_eq!(metrics.get(Counter::MessagesDroppedStoreFull), 3);
+    assert_eq!(metrics.get(Counter::RefusedStoreFull), 2);
+    state(&mut world, StoreState::Open);
+    assert_eq!(published(&mut world, publisher, message("t", 1, 5, "x")), ["PUBACK 5"]);
+    world.crash();
+    assert_eq!(comes_back(&mut world, "s"), ["CONNACK success present", "PUBLISH t q1 id=1 x"]);
+}
+
+#[test]
+fn a_message_of_the_brokers_own_that_finds_no_room_is_counted() {
+    let mut world = World::durable(Mqtt::default(), 1);
+    let subscriber = come(&mut world, Version::V5, "s");
+    subscribe(&mut world, subscriber, "w", 1);
+    let will = Will { qos: qos(1), topic: "w", payload: b"gone", ..Will::default() };
+    let (client, _) = world.connect(&Connect { will: Some(will), ..connect(Version::V5, "c") });
+    state(&mut world, StoreState::Full);
+    world.drop_client(client);
+    assert_eq!(world.core().metrics().get(Counter::DeliveryDroppedStoreFull), 1);
+}
+
+#[test]
+fn a_disk_that_fails_denies_all_that_waits_for_it() {
+    let mut world = World::durable(Mqtt::default(), 1);
+    let subscriber = come(&mut world, Version::V5, "s");
+    subscribe(&mut world, subscriber, "t", 2);
+    let publishers: Vec<Client> =
+        ["p0", "p1", "p2", "p3"].iter().map(|id| come(&mut world, Version::V5, id)).collect();
+    let old = world.join(Version::V311, "old");
+    publish(&mut world, publishers[2], message("t", 2, 9, "before"));
+    assert_eq!(heard(&mut world, publishers[2]), ["PUBREC 9"]);
+    assert_eq!(heard(&mut world, subscriber), ["PUBLISH t q2 id=1 before"]);
+    world.hold_syncs(true);
+    publish(&mut world, publishers[0], message("t", 1, 1, "a"));
+    publish(&mut world, publishers[1], message("t", 2, 2, "b"));
+    world.send(publishers[2], &Packet::PubRel(acked(9)));
+    subscribe_as(&mut world, publishers[3], &[("u", options(1))], 0);
+    publish(&mut world, old, message("t", 1, 3, "c"));
+    world.send(subscriber, &Packet::PubRec(acked(1)));
+    let late = world.open();
+    world.send(late, &Packet::Connect(durable_connect(Version::V5, "late")));
+    heard(&mut world, subscriber);
+    state(&mut world, StoreState::Failed);
+    assert_eq!(heard(&mut world, publishers[0]), ["PUBACK 1 implementation_specific_error"]);
+    assert_eq!(heard(&mut world, publishers[1]), ["PUBREC 2 implementation_specific_error"]);
+    for client in [publishers[2], publishers[3], subscriber] {
+        assert!(world.is_closed(client));
+        let last = heard(&mut world, client).pop();
+        assert_eq!(last.as_deref(), Some("DISCONNECT implementation_specific_error"));
+    }
+    assert!(world.is_closed(old) && heard(&mut world, old).is_empty());
+    assert_eq!(heard(&mut world, late), ["CONNACK implementation_specific_error"]);
+    // From now on nothing that would have to be stored succeeds.
+    assert_eq!(published(&mut world, publishers[0], message("t", 1, 4, "x")), ["PUBACK 4 quota_exceeded"]);
+    let code = world.connect(&durable_connect(Version::V5, "s")).1.connack().code;
+    assert_eq!(code, ReasonCode::ImplementationSpecificError);
+    world.join(Version::V5, "passing");
+    assert_nothing_is_owed(&world);
+    // After a restart all goes on: what was denied may have been stored, what was acknowledged has been.
+    world.crash();
+    assert_eq!(comes_back(&mut world, "s"), ["CONNACK success present", "PUBLISH t q2 id=1 dup before"]);
+}
+
+#[test]
+fn another_shards_full_disk_is_the_publishers_negative_answer() {
+    let mut world = World::durable(Mqtt::default(), 2);
+    let subscriber = come(&mut world, Version::V5, &id_at(1, 2, "s"));
+    subscribe(&mut world, subscriber, "t", 2);
+    let publisher = come(&mut world, Version::V5, &id_at(0, 2, "p"));
+    for (bad, word) in [(StoreState::Full, "quota_exceeded"), (StoreState::Failed, "quota_exceeded")] {
+        world.handle(ShardId(1), Event::StoreState(bad));
+        for (level, name) in [(1, "PUBACK"), (2, "PUBREC")] {
+            let answer = published(&mut world, publisher, message("t", level, 7, "x"));
+            assert_eq!(answer, [format!("{name} 7 {word}")], "{bad:?}");
+        }
+    }
+    assert!(heard(&mut world, subscriber).is_empty());
+    assert_nothing_is_owed(&world);
+}
