@@ -163,3 +163,68 @@ fn an_agent_that_others_can_reach_wants_a_token() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--token"), "{}", text(&output.stderr));
 }
+
+/// Clients whose filters have names from a file.
+const NAMED: &str = r#"
+    version = 1
+    name = "named"
+    about = "Clients with names from a file."
+    [data.people]
+    file = "people/names.csv"
+    [[group]]
+    name = "listeners"
+    count = 4
+    protocol = "3.1.1"
+    data = "people"
+    subscribe = [{ filter = "to/{data.name}" }]
+    [[stage]]
+    name = "connect"
+    start = ["listeners"]
+    until = "subscribed"
+    timeout = "10s"
+    measure = true
+"#;
+
+#[test]
+fn a_scenario_travels_with_its_files_and_each_share_has_rows_of_its_own() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("travels");
+    std::fs::create_dir_all(folder.join("people")).unwrap();
+    std::fs::write(folder.join("people/names.csv"), "name\nann\nbob\ncleo\ndan\n").unwrap();
+    let plan = folder.join("named.toml");
+    std::fs::write(&plan, NAMED).unwrap();
+    let (broker, _peers, filters) = listen("127.0.0.1:0", false);
+    let (one, two) = (Agent::start(&[]), Agent::start(&[]));
+    let run = |plan: &PathBuf| {
+        Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+            .args(["run", plan.to_str().unwrap(), "--target", &broker.to_string()])
+            .args(["--agents", &format!("{},{}", one.address, two.address)])
+            .args(["--out", folder.join("out").to_str().unwrap()])
+            .output()
+            .unwrap()
+    };
+    let output = run(&plan);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let mut filters: Vec<String> = filters.try_iter().collect();
+    filters.sort();
+    assert_eq!(filters, ["a1/to/ann", "a1/to/bob", "a2/to/cleo", "a2/to/dan"]);
+    let outcome = std::fs::read(folder.join("out/outcome.json")).unwrap();
+    let outcome: Value = serde_json::from_slice(&outcome).unwrap();
+    assert_eq!(outcome["counters"]["connects"], 4, "of both agents together");
+
+    std::fs::write(
+        &plan,
+        NAMED.replace("people/names.csv", folder.join("people/names.csv").to_str().unwrap()),
+    )
+    .unwrap();
+    let output = run(&plan);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("can't be sent to agents"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn nothing_is_served_to_prometheus_while_agents_run() {
+    let agent = Agent::start(&[]);
+    let output = run(&[&agent], "-n 2 --prometheus 127.0.0.1:0");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--prometheus with --agents"), "{}", text(&output.stderr));
+}

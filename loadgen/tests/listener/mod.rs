@@ -1,4 +1,4 @@
-//! A listener on the loopback device that answers CONNECT and SUBSCRIBE and nothing else.
+//! A listener on the loopback device that answers CONNECT and SUBSCRIBE, closes after DISCONNECT, and does nothing else.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -58,6 +58,7 @@ fn answer(mut stream: TcpStream, tell: &Sender<String>) {
                         codes: ReasonCodes::from_slice(&[ReasonCode::Success]),
                     })
                 }
+                Packet::Disconnect(_) => return,
                 other => panic!("the generator sent {other:?}"),
             };
             reply.encode(Version::V311, &mut bytes).unwrap();
