@@ -328,7 +328,7 @@ fn describe_needs(out: &mut String, flows: &[Vec<Flow>], totals: &Totals) {
         "addresses",
         &format!("{addresses} local, at {per_address} connections to one port of the broker{hint}"),
     );
-    let bytes = connections as f64 * GENERATOR_BYTES_PER_CLIENT;
+    let bytes = connections as f64 * GENERATOR_BYTES_PER_CLIENT + GENERATOR_BYTES;
     line(out, "generator", &format!("about {} of memory", bytes_text(bytes)));
     let kernel = connections as f64 * KERNEL_BYTES_PER_CONNECTION;
     line(
@@ -357,8 +357,10 @@ fn describe_needs(out: &mut String, flows: &[Vec<Flow>], totals: &Totals) {
 
 /// Ports that a local address has for one port of the broker, with the usual `ip_local_port_range`.
 const CONNECTIONS_PER_ADDRESS: u32 = 28_000;
-/// Memory of the generator for a client with a subscription: a figure to plan with.
-const GENERATOR_BYTES_PER_CLIENT: f64 = 300.0;
+/// Memory of the generator whatever it does: figures to plan with, from runs with 50,000 and 100,000 clients.
+const GENERATOR_BYTES: f64 = 15e6;
+/// Memory of the generator for a client with a subscription of its own.
+const GENERATOR_BYTES_PER_CLIENT: f64 = 200.0;
 /// Memory of the kernel for an idle TCP socket: a figure to plan with.
 const KERNEL_BYTES_PER_CONNECTION: f64 = 3_500.0;
 
