@@ -40,6 +40,9 @@ pub const CLEAN_BYTES_PER_APPENDED: u64 = 3;
 /// Bytes that may be cleaned per commit even if nothing is appended.
 pub const CLEAN_BYTES_PER_COMMIT: u64 = 16 << 10;
 
+/// Bytes appended between two looks at whether cleaning is due, each of which walks over the segments: nothing compared with writing them.
+pub const CLEANING_LOOK_BYTES: u64 = 64 << 10;
+
 /// Polls of a full store between two attempts to make a segment.
 pub const FULL_RETRY_POLLS: u32 = 64;
 

@@ -205,18 +205,16 @@ impl Catalog {
         });
     }
 
-    /// Changes a message's entry where it stands. Tells whether it stands anywhere.
+    /// Changes a message's entry where it stands. Tells whether it stands anywhere. Cost: two searches for a message that was never
+    /// moved, however long the log is.
     fn change(&mut self, id: MessageId, change: impl Fn(&mut Entry)) -> bool {
-        let newer = self.segments.iter_mut().rev().filter(|segment| segment.has_moved());
-        for segment in newer {
-            if segment.change_moved(id, &change) {
-                return true;
-            }
-        }
         let index = self.fresh_index(id);
-        index
-            .and_then(|index| self.segments.get_mut(index))
-            .is_some_and(|segment| segment.change_fresh(id, &change))
+        if let Some(segment) = index.and_then(|index| self.segments.get_mut(index))
+            && segment.change_fresh(id, &change)
+        {
+            return true;
+        }
+        self.segments.iter_mut().rev().any(|segment| segment.change_moved(id, &change))
     }
 
     fn fresh_index(&self, id: MessageId) -> Option<usize> {
@@ -239,10 +237,6 @@ impl Segment {
 
     fn place(&self, at: u32) -> Place {
         Place { segment: self.number, offset: u64::from(at) * 8 }
-    }
-
-    fn has_moved(&self) -> bool {
-        !self.moved.is_empty() || !self.moved_pending.is_empty()
     }
 
     fn fresh_entry(&self, id: MessageId) -> Option<&Entry> {

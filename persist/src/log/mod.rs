@@ -30,7 +30,7 @@ use std::sync::Arc;
 use crate::config::Waker;
 use crate::disk::DiskFile;
 use crate::error::AppendError;
-use crate::limits::{FULL_RETRY_POLLS, SPARE_COUNT};
+use crate::limits::{CLEANING_LOOK_BYTES, FULL_RETRY_POLLS, SPARE_COUNT};
 use crate::metrics::StoreMetrics;
 use crate::record::encode::Encoded;
 use crate::record::{MessageId, Record};
@@ -80,6 +80,8 @@ pub(crate) struct Log {
     message_max: u64,
     segment_bytes: u64,
     full_polls: u32,
+    /// Whether cleaning is due is looked at again when so much has been appended.
+    next_look_bytes: u64,
 }
 
 /// Everything a log begins with.
@@ -158,6 +160,7 @@ impl Log {
             message_max: beginning.message_max,
             segment_bytes: beginning.segment_bytes,
             full_polls: 0,
+            next_look_bytes: 0,
         };
         log.note_used();
         beginning.leftovers.into_iter().for_each(|leftover| log.reuse(leftover));
@@ -515,6 +518,10 @@ impl Log {
 
     fn begin_cleaning(&mut self) {
         let is_full = self.state == StoreState::Full;
+        if !is_full && self.metrics.appended_bytes < self.next_look_bytes {
+            return;
+        }
+        self.next_look_bytes = self.metrics.appended_bytes + CLEANING_LOOK_BYTES;
         let [oldest, ..] = self.catalog.segments().as_slices().0 else { return };
         if oldest.number == self.writer.number()
             || !self.pace.is_due(self.catalog.used_bytes(), self.catalog.live_bytes(), is_full)
@@ -545,6 +552,7 @@ impl Log {
             return;
         }
         self.pace.note_cleaned(cleaning.counted_bytes, cleaning.moved_bytes);
+        self.next_look_bytes = 0;
         self.cleaning = None;
         if let Some(cleaned) = self.catalog.take_oldest() {
             self.metrics.cleaned_segments += 1;
