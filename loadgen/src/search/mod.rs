@@ -233,7 +233,7 @@ fn seek_knee(arguments: &KneeArgs, course: &mut Course) -> Result<Found, SearchE
         runs.sort_by_key(p99);
         let Some(middle) = runs.get(runs.len() / 2) else { continue };
         points.push(knee::Point { rate, latency_ns: p99(middle), carried: middle.carried() });
-        overloaded = if middle.carried() { 0 } else { overloaded + 1 };
+        overloaded = if middle.overloads_the_broker() { overloaded + 1 } else { 0 };
         if overloaded >= OVERLOADED_MAX {
             break;
         }
@@ -252,7 +252,11 @@ fn seek_knee(arguments: &KneeArgs, course: &mut Course) -> Result<Found, SearchE
     let verdict = if found.is_some() {
         Verdict::Certified
     } else {
-        Verdict::Uncertified(vec!["no knee was found".to_owned()])
+        let unclear = points.iter().filter(|point| !point.carried).count();
+        Verdict::Uncertified(vec![format!(
+            "no knee was found; {unclear} of {} rates were not carried, or the generator was the limit there",
+            points.len()
+        )])
     };
     let search = Search {
         kind: "knee".to_owned(),

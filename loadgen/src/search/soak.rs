@@ -101,16 +101,17 @@ impl Findings {
     /// The figures for a result.
     pub(crate) fn figures(&self) -> Vec<Value> {
         let mut figures = Vec::new();
-        let all = [("memory slope", "bytes/hour", self.memory), ("p99 slope", "ns/hour", self.p99)];
+        let all = [("memory slope", "bytes", self.memory), ("p99 slope", "ns", self.p99)];
         for (name, unit, trend) in all {
             let Some(Trend { slope, level, .. }) = trend else { continue };
+            let per_hour = format!("{unit}/hour");
             let values = [
-                (name.to_owned(), slope.per_unit),
-                (format!("{name}, 95 % low"), slope.low),
-                (format!("{name}, 95 % high"), slope.high),
-                (format!("{name}, middle of the series"), level),
+                (name.to_owned(), slope.per_unit, per_hour.as_str()),
+                (format!("{name}, 95 % low"), slope.low, &per_hour),
+                (format!("{name}, 95 % high"), slope.high, &per_hour),
+                (format!("{name}, middle of the series"), level, unit),
             ];
-            figures.extend(values.map(|(name, value)| Value { name, value, unit: unit.to_owned() }));
+            figures.extend(values.map(|(name, value, unit)| Value { name, value, unit: unit.to_owned() }));
         }
         figures
     }
@@ -212,7 +213,8 @@ mod tests {
         let found = Findings::of(None, &slices);
         assert!(found.p99.unwrap().matters && found.is_bad());
         assert!(found.sentences[0].contains("--broker-pid"));
-        assert_eq!(found.figures().len(), 4);
+        let units: Vec<String> = found.figures().into_iter().map(|figure| figure.unit).collect();
+        assert_eq!(units, ["ns/hour", "ns/hour", "ns/hour", "ns"]);
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Tried {
         })
     }
 
+    /// Whether the broker, and not the generator, could not keep up.
+    pub(crate) const fn overloads_the_broker(&self) -> bool {
+        !self.faults.is_empty() && self.doubts.is_empty()
+    }
+
     /// Why the broker did not take all of it, or nothing is known of the broker; `None` when it did.
     pub(crate) fn not_carried(&self) -> Option<String> {
         let reasons: Vec<&str> = self.faults.iter().chain(&self.doubts).map(String::as_str).collect();
@@ -199,6 +204,10 @@ mod tests {
         assert_eq!(tried(1_000_000, &[], &["late"]).heard(&bound), Heard::Unclear);
         assert_eq!(tried(9_000_000, &["lost 1"], &["late"]).heard(&bound), Heard::Unclear);
         assert!(tried(1, &[], &[]).carried() && !tried(1, &["x"], &[]).carried());
+        assert!(
+            tried(1, &["x"], &[]).overloads_the_broker()
+                && !tried(1, &["x"], &["late"]).overloads_the_broker()
+        );
         assert_eq!(tried(1_000_000, &[], &[]).missed(&bound), None);
         assert_eq!(tried(3_000_000, &[], &[]).missed(&bound).unwrap(), "p99 3.00 ms > 2.00 ms");
         assert_eq!(tried(3_000_000, &["lost 1"], &["late"]).missed(&bound).unwrap(), "lost 1; late");
