@@ -194,7 +194,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         storage.segment_bytes,
         Or("auto", Bytes(SEGMENT_BYTES_MIN..=1 << 30)),
         Restart,
-        "The logs grow, and are freed, in pieces of this size. `auto` is 64MB, and less where many shards would take gigabytes."
+        "The logs grow, and are freed, in pieces of this size. `auto` is 16MB, and less where many shards would take gigabytes."
     ),
     setting!(
         "durability.level",
