@@ -4,12 +4,13 @@
 //! same generator; `rivals/` installs and configures the other brokers. `compare/` holds Dunlin against its bars, and an
 //! old result against a new one; `sheet/` makes the record sheet and its reports. `icount/` counts
 //! instructions, as the gate of benchmark CI. Micro benchmarks are in `benches/`.
-//! `README.md` says what makes a number honest.
+//! `million/` and `durable/` are proofs of their own. `README.md` says what makes a number honest.
 
 #![forbid(unsafe_code)]
 
 mod bench;
 mod compare;
+mod durable;
 mod error;
 mod files;
 mod floor;
@@ -61,6 +62,13 @@ enum Command {
     /// waits until they are back. Every message is accounted for. 2,000,000 need some 16 GiB of free memory and a quarter of
     /// an hour; --connections 200000 --hold 20 shows the same in a minute.
     Million(million::Options),
+    /// Measure what durability costs: levels and mosquitto side by side, a backlog on disk, a start with stored sessions.
+    ///
+    /// Each row is a fresh broker on a fresh folder of the disk that --folder is on. All rows with their full sizes take some ten
+    /// minutes and 20 GiB of disk; --row p2p ack takes one.
+    Durable(Box<durable::Options>),
+    /// Measure what one fdatasync costs on a disk.
+    Fsync(durable::disk::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +78,8 @@ fn main() -> ExitCode {
         Command::Compare(options) => compare::run(&options),
         Command::Sheet(options) => sheet::run(&options),
         Command::Million(options) => million::run(&options),
+        Command::Durable(options) => durable::run(&options),
+        Command::Fsync(options) => durable::fsync(&options),
     };
     match outcome {
         Ok(code) => code,
