@@ -110,6 +110,23 @@ struct Segment {
     reader: Reader,
 }
 
+impl Segment {
+    /// Writes what stands there already.
+    fn write_again(&mut self, from: u64, to: u64) -> std::io::Result<()> {
+        let mut at = from;
+        while at < to {
+            let piece = usize::try_from((to - at).min(PIECE_BYTES)).unwrap_or_default();
+            let bytes = self.reader.view(at, piece).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            self.file.write_at(at, bytes)?;
+            at += u64::try_from(piece).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that are read and written at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// A place in the log: index of the file and offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cursor {
@@ -184,7 +201,7 @@ impl Reading<'_> {
             }
         }
         self.read.last_seq = self.expected.saturating_sub(1);
-        if self.mend == Mend::Yes { self.sync_unproven() } else { Ok(()) }
+        if self.mend == Mend::Yes { self.renew_unproven() } else { Ok(()) }
     }
 
     /// The first number that is not this segment's, as far as the next one says.
@@ -278,13 +295,24 @@ impl Reading<'_> {
         });
     }
 
-    /// Syncs the segments of which no frame says that they are on the disk: after a kill they may stand in memory only, and
-    /// everything from now on builds upon them.
-    fn sync_unproven(&self) -> Result<(), OpenError> {
-        for segment in self.read.segments.iter().filter(|segment| segment.last_seq > self.durable_max) {
-            let path = self.log.path(segment.number);
-            let file = self.files.iter().find(|file| file.number == segment.number);
-            file.map_or(Ok(()), |file| file.file.sync()).map_err(OpenError::io("sync", &path))?;
+    /// Writes the frames again of which none says that they are on the disk, and syncs them. Everything from now on builds upon
+    /// them, and after a kill they may stand in memory only. A sync alone is not enough: after one that failed, the system
+    /// holds the pages for written, shows them, and never writes them.
+    fn renew_unproven(&mut self) -> Result<(), OpenError> {
+        let durable_max = self.durable_max;
+        for read in self.read.segments.iter().filter(|segment| segment.last_seq > durable_max) {
+            let Some(segment) = self.files.iter_mut().find(|file| file.number == read.number) else {
+                continue;
+            };
+            let path = self.log.path(read.number);
+            let from = if segment.first_seq > durable_max {
+                0
+            } else {
+                let first = segment.reader.find(FIRST, durable_max.saturating_add(1)..u64::MAX);
+                first.map_or(0, |(offset, _)| offset)
+            };
+            segment.write_again(from, read.used_bytes).map_err(OpenError::io("write again", &path))?;
+            segment.file.sync().map_err(OpenError::io("sync", &path))?;
         }
         Ok(())
     }
