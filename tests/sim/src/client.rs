@@ -13,6 +13,7 @@ use dunlin_wire::packet::{
 use dunlin_wire::{Limits, PacketId, QoS, ReasonCode, SubscriptionOptions, Version};
 
 use crate::log::{Epoch, Log, Publication, Receipt, Subscribed, WillFate};
+use crate::world::Fall;
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,12 @@ pub(crate) struct Client {
     pub(crate) filters: BTreeMap<String, usize>,
     /// Acknowledgements that it holds back for now.
     pub(crate) held: Vec<(QoS, PacketId)>,
+    /// Requests may be refused, because the broker's disk may be full or fail.
+    pub(crate) may_be_refused: bool,
+    /// The broker's process has ended and kept nothing: the session ends with the connection.
+    session_is_gone: bool,
+    /// The last CONNECT asked for a clean session, and no CONNACK has answered it.
+    asked_clean: bool,
     will: Option<usize>,
     buffer: Vec<u8>,
     out: Vec<Outgoing>,
@@ -92,6 +99,9 @@ impl Client {
             epoch: None,
             filters: BTreeMap::new(),
             held: Vec::new(),
+            may_be_refused: false,
+            session_is_gone: false,
+            asked_clean: false,
             will: None,
             buffer: Vec::new(),
             out: Vec::new(),
@@ -108,12 +118,18 @@ impl Client {
         }
     }
 
-    /// Whether all that it sent is acknowledged and all that it received is answered.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether all that it sent is acknowledged and all that it received is answered. A weak broker may have forgotten what
+    /// it sent.
+    pub(crate) fn is_quiet(&self, is_weak: bool) -> bool {
         self.out.is_empty()
             && self.subscribing.is_empty()
             && self.unsubscribing.is_empty()
-            && self.inbound.is_empty()
+            && (is_weak || self.inbound.is_empty())
+    }
+
+    /// Whether a filter was asked for and granted.
+    pub(crate) fn has_filter(&self, filter: &str, log: &Log) -> bool {
+        self.filters.get(filter).is_some_and(|index| log.subscriptions[*index].acked_at.is_some())
     }
 
     /// Whether it may publish at this QoS now.
@@ -129,6 +145,9 @@ impl Client {
         self.link = Some(link);
         self.state = State::Connecting;
         self.buffer.clear();
+        // What was asked and never answered is asked again.
+        let clean = clean || self.asked_clean;
+        self.asked_clean = clean;
         if clean || self.epoch.is_none() {
             self.begin_epoch(log);
         }
@@ -296,9 +315,39 @@ impl Client {
         self.inbound.retain(|_, (_, qos)| *qos == QoS::ExactlyOnce);
         let taken = &self.taken;
         self.inbound.retain(|id, _| taken.contains(id));
-        if !self.persistent
-            && let Some(epoch) = self.epoch.take()
-        {
+        if !self.persistent || self.session_is_gone {
+            self.give_up_session(log);
+        }
+    }
+
+    /// The broker's process has ended. What it did not say to this client may have come to pass or not.
+    pub(crate) fn broker_fell(&mut self, fall: Fall, log: &mut Log) {
+        if fall.forgets_sessions && self.epoch.is_some() {
+            self.session_is_gone = true;
+            if self.state == State::Down {
+                self.give_up_session(log);
+            }
+        }
+        // A CONNACK or an end may be on its way; what the client does from now on reaches nobody.
+        let is_known =
+            self.state == State::Up && (fall.is_graceful || (self.persistent && !fall.forgets_sessions));
+        self.settle_will(if is_known { WillFate::Due } else { WillFate::Unknown }, log);
+        for publication in log.publications.iter_mut().filter(|one| one.publisher == self.index) {
+            let is_open = match publication.will {
+                // Whether DISCONNECT came in time and was recorded, nobody has said.
+                Some(WillFate::Removed) => true,
+                Some(WillFate::Due) => !fall.is_graceful && (!self.persistent || fall.forgets_sessions),
+                Some(WillFate::Unknown) | None => false,
+            };
+            if is_open {
+                publication.will = Some(WillFate::Unknown);
+            }
+        }
+    }
+
+    fn give_up_session(&mut self, log: &mut Log) {
+        self.session_is_gone = false;
+        if let Some(epoch) = self.epoch.take() {
             self.end_epoch(epoch, log);
         }
     }
@@ -386,8 +435,8 @@ impl Client {
                         | ReasonCode::AdministrativeAction
                         | ReasonCode::ServerShuttingDown
                 );
-                if !expected {
-                    log.violation(format!("{}: told to disconnect with {:?}", self.id, disconnect.code));
+                if !expected && !self.excuses(disconnect.code) {
+                    log.complaint(format!("{}: told to disconnect with {:?}", self.id, disconnect.code));
                 }
                 false
             }
@@ -404,9 +453,16 @@ impl Client {
 
     fn on_connack(&mut self, connack: &ConnAck<'_>, out: &mut Vec<u8>, log: &mut Log) -> bool {
         if connack.code != ReasonCode::Success {
-            log.violation(format!("{}: refused with {:?}", self.id, connack.code));
+            if !self.excuses(connack.code) {
+                log.violation(format!("{}: refused with {:?}", self.id, connack.code));
+            }
             return false;
         }
+        if self.asked_clean && connack.session_present {
+            // [MQTT5-3.2.2-2] [MQTT311-3.2.2-1]
+            log.violation(format!("{}: a clean start, and a session is present", self.id));
+        }
+        self.asked_clean = false;
         self.state = State::Up;
         let properties = &connack.properties;
         self.broker_receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
@@ -416,7 +472,12 @@ impl Client {
         // 3.1 has no Session Present: its clients trust that the session they ask for is there.
         let present = connack.session_present || self.version == Version::V31;
         if expected && !present {
-            log.violation(format!("{}: its session is lost", self.id));
+            log.complaint(format!("{}: its session is lost", self.id));
+            self.begin_epoch(log);
+        }
+        let now = log.moment();
+        if let Some(epoch) = self.epoch {
+            log.epochs[epoch].begun_at.get_or_insert(now);
         }
         if !present {
             // The broker knows nothing: what was on the way is sent anew by a careful client; this one gives it up.
@@ -430,12 +491,19 @@ impl Client {
 
     /// Whether the broker has promised to keep this session.
     fn expects_session(&self, log: &Log) -> bool {
-        let Some(epoch) = self.epoch else { return false };
-        self.persistent
-            && log
-                .subscriptions
-                .iter()
-                .any(|subscribed| subscribed.epoch == epoch && subscribed.acked_at.is_some())
+        self.persistent && self.epoch.is_some_and(|epoch| log.epochs[epoch].begun_at.is_some())
+    }
+
+    /// Whether a refusal is what may happen in this run.
+    fn excuses(&self, code: ReasonCode) -> bool {
+        let stops = matches!(code, ReasonCode::ServerUnavailable | ReasonCode::ServerShuttingDown);
+        let no_room = matches!(
+            code,
+            ReasonCode::QuotaExceeded
+                | ReasonCode::ImplementationSpecificError
+                | ReasonCode::UnspecifiedError
+        );
+        stops || (self.may_be_refused && no_room)
     }
 
     fn resend(&self, out: &mut Vec<u8>, log: &Log) {
@@ -529,6 +597,11 @@ impl Client {
 
     /// Checks the packet identifier of a delivery; `true` if the message is to be taken.
     fn take_id(&mut self, packet_id: PacketId, index: usize, publish: &Publish<'_>, log: &mut Log) -> bool {
+        if log.is_weak() {
+            // What the broker has forgotten it begins anew.
+            self.inbound.insert(packet_id, (index, publish.qos));
+            return publish.qos != QoS::ExactlyOnce || self.taken.insert(packet_id) || !publish.dup;
+        }
         if self.taken.contains(&packet_id) {
             if !publish.dup || self.inbound.get(&packet_id).is_some_and(|(old, _)| *old != index) {
                 // [MQTT5-2.2.1-4]
@@ -566,7 +639,9 @@ impl Client {
 
     fn on_pubrec(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>, log: &mut Log) {
         if ack.code.is_error() {
-            log.violation(format!("{}: PUBREC {:?}", self.id, ack.code));
+            if !self.excuses(ack.code) {
+                log.violation(format!("{}: PUBREC {:?}", self.id, ack.code));
+            }
             self.out.retain(|outgoing| outgoing.packet_id != ack.packet_id);
             return;
         }
@@ -589,10 +664,12 @@ impl Client {
         // A PUBREL that is sent again after its PUBCOMP was lost: the exchange is over (§MQTT5 3.7.2.1).
         let over = outgoing.released && ack.code == ReasonCode::PacketIdentifierNotFound;
         if ack.code.is_error() && !over {
-            log.violation(format!(
-                "{}: message {} refused with {:?}",
-                self.id, outgoing.publication, ack.code
-            ));
+            if !self.excuses(ack.code) {
+                log.violation(format!(
+                    "{}: message {} refused with {:?}",
+                    self.id, outgoing.publication, ack.code
+                ));
+            }
         } else {
             log.publications[outgoing.publication].acked_at = Some(at);
         }
@@ -611,6 +688,7 @@ impl Client {
                 subscribed.qos = subscribed.qos.min(granted);
                 subscribed.acked_at = Some(at);
             }
+            Some(code) if self.excuses(code) => {}
             other => log.violation(format!("{}: SUBACK {other:?}", self.id)),
         }
     }
@@ -622,9 +700,12 @@ impl Client {
             self.end_epoch(epoch, log);
         }
         self.epoch = Some(log.epochs.len());
+        let asked_at = log.moment();
         log.epochs.push(Epoch {
             client: self.index,
             persistent: self.persistent,
+            asked_at,
+            begun_at: None,
             is_v5: self.version.is_v5(),
             ended: false,
             packet_bytes_max: self.packet_bytes_max.unwrap_or(u32::MAX) as usize,

@@ -7,21 +7,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dunlin_wire::{FilterKind, QoS, RetainHandling, topic};
 
-use crate::log::{Log, Publication, Receipt, Subscribed, WillFate};
+use crate::log::{Epoch, Log, Publication, Receipt, Subscribed, WillFate};
 use crate::plan::Plan;
+use crate::storage_plan::StoragePlan;
 
 /// Judges a drained run of a plan. Violations go to the log.
 pub(crate) fn judge(log: &mut Log, plan: &Plan) {
+    if log.reported_loss {
+        // Anything may be missing, sessions' ends too; that the broker goes on is judged all the same.
+        return;
+    }
     let index = Index::of(log);
     let mut found = Vec::new();
     check_recipients(log, &index, &mut found);
+    if log.is_weak() {
+        // At level `interval` a publisher is not told that another shard had no room.
+        let tells_all = !plan.storage.as_ref().is_some_and(StoragePlan::refuses);
+        if !plan.small_queues && tells_all {
+            check_delivered(log, &index, &mut found);
+        }
+        found.drain(..).for_each(|violation| log.violation(violation));
+        return;
+    }
     check_counts(log, &index, &mut found);
     check_options(log, &index, &mut found);
     if !plan.small_queues {
         check_delivered(log, &index, &mut found);
         check_groups(log, &index, &mut found);
         // A message that was dropped may come when its publisher sends it again, behind later ones.
-        check_order(log, &index, &mut found);
+        check_order(log, &index, plan, &mut found);
         check_wills(log, &index, plan.features.kicks, &mut found);
     }
     for violation in found {
@@ -31,6 +45,9 @@ pub(crate) fn judge(log: &mut Log, plan: &Plan) {
 
 /// Judges what a fresh subscriber (`epoch`) was given of the retained messages.
 pub(crate) fn judge_retained(log: &mut Log, epoch: usize) {
+    if log.reported_loss {
+        return;
+    }
     let mut given: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for receipt in log.receipts.iter().filter(|receipt| receipt.epoch == epoch) {
         let topic = log.publications[receipt.publication].topic.clone();
@@ -38,7 +55,10 @@ pub(crate) fn judge_retained(log: &mut Log, epoch: usize) {
     }
     let mut found = Vec::new();
     for (topic, history) in &log.retained {
-        let acked = |entry: &(Option<usize>, usize)| log.publications[entry.1].acked_at.is_some();
+        let acked = |entry: &(Option<usize>, usize)| {
+            let publication = &log.publications[entry.1];
+            publication.acked_at.is_some_and(|at| !log.may_be_lost(publication.sent_at, at))
+        };
         let last_acked = history.iter().rposition(acked);
         let mut allowed: BTreeSet<Option<usize>> =
             history[last_acked.unwrap_or(0)..].iter().map(|entry| entry.0).collect();
@@ -95,6 +115,13 @@ impl Index {
     }
 }
 
+impl Epoch {
+    /// Whether its beginning may have been lost, as the level of durability says.
+    fn may_be_lost(&self, log: &Log) -> bool {
+        self.begun_at.is_some_and(|at| log.may_be_lost(self.asked_at, at))
+    }
+}
+
 impl Subscribed {
     fn kind(&self) -> FilterKind<'_> {
         FilterKind::parse(&self.filter).expect("the workload writes valid filters")
@@ -125,10 +152,13 @@ fn check_recipients(log: &Log, index: &Index, found: &mut Vec<String>) {
     for receipt in &log.receipts {
         let publication = &log.publications[receipt.publication];
         let entitled = index.matching(log, receipt.epoch, &publication.topic).any(|subscribed| {
-            let gone_before = subscribed.gone_at.is_some_and(|at| at < publication.sent_at);
+            let gone_before = subscribed.gone_at.is_some_and(|at| {
+                at < publication.sent_at && !log.may_be_lost(subscribed.given_up_at.unwrap_or(at), at)
+            });
             subscribed.sent_at < receipt.at && !gone_before
         });
-        if !entitled {
+        // The end of the session before it may have been lost.
+        if !entitled && !log.epochs[receipt.epoch].may_be_lost(log) {
             let client = log.epochs[receipt.epoch].client;
             found.push(format!(
                 "client {client} (session {}) received message {} on {} without a subscription",
@@ -157,7 +187,15 @@ fn check_counts(log: &Log, index: &Index, found: &mut Vec<String>) {
             // A live copy keeps RETAIN and cannot be told from a replay.
             continue;
         }
-        let counts = |receipt: &Receipt| receipt.qos != QoS::AtLeastOnce && !receipt.retain;
+        // A copy of QoS 0 goes out at once; when the process ends before it has recorded the message, its publisher sends it
+        // again.
+        let may_come_again = |receipt: &Receipt| {
+            receipt.qos == QoS::AtLeastOnce
+                || (receipt.qos == QoS::AtMostOnce
+                    && publication.qos == QoS::ExactlyOnce
+                    && !log.falls.is_empty())
+        };
+        let counts = |receipt: &Receipt| !may_come_again(receipt) && !receipt.retain;
         let count = receipts.iter().filter(|receipt| counts(&log.receipts[**receipt])).count();
         if count > sources.len() {
             // [MQTT5-4.3.1-1] [MQTT5-4.3.3-1] and following
@@ -222,10 +260,13 @@ fn check_delivered(log: &Log, index: &Index, found: &mut Vec<String>) {
         if epoch.ended || subscribed.is_shared() || subscribed.qos == QoS::AtMostOnce {
             continue;
         }
+        let is_shaky = epoch.may_be_lost(log)
+            || subscribed.acked_at.is_some_and(|at| log.may_be_lost(subscribed.sent_at, at));
         for (number, publication) in log.publications.iter().enumerate() {
             let due = publication.will.is_none()
                 && publication.qos > QoS::AtMostOnce
-                && publication.acked_at.is_some()
+                && publication.acked_at.is_some_and(|at| !log.may_be_lost(publication.sent_at, at))
+                && !is_shaky
                 && publication.payload_bytes > 0
                 && publication.payload_bytes + HEAD_BYTES <= epoch.packet_bytes_max
                 && subscribed.covers(publication)
@@ -282,7 +323,11 @@ fn group_is_due(log: &Log, index: &Index, members: &[&Subscribed], publication: 
 }
 
 /// First deliveries keep the order of each publisher, topic and QoS (§4.6).
-fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
+fn check_order(log: &Log, index: &Index, plan: &Plan, found: &mut Vec<String>) {
+    // A 3.x client that is refused for want of room is closed, and sends again what others behind it have got through already.
+    let refuses = plan.storage.as_ref().is_some_and(StoragePlan::refuses);
+    let old: BTreeSet<usize> =
+        log.epochs.iter().filter(|epoch| !epoch.is_v5).map(|epoch| epoch.client).collect();
     let mut last: BTreeMap<(usize, usize, &str, QoS, QoS), usize> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for receipt in log.receipts.iter().filter(|receipt| !receipt.retain) {
@@ -292,6 +337,7 @@ fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
         // A QoS 0 copy may be dropped, and another made when the publisher sends its QoS 1 message again.
         let twice_made = receipt.qos == QoS::AtMostOnce && publication.qos == QoS::AtLeastOnce;
         if !steady
+            || (refuses && old.contains(&publication.publisher))
             || twice_made
             || publication.will.is_some()
             || !seen.insert((receipt.epoch, receipt.publication))
@@ -313,18 +359,23 @@ fn check_order(log: &Log, index: &Index, found: &mut Vec<String>) {
 
 /// A Will is published exactly when it should be; client 0 watches.
 fn check_wills(log: &Log, index: &Index, kicks: bool, found: &mut Vec<String>) {
-    let Some(watch) = log.subscriptions.iter().find(|subscribed| subscribed.filter == "will/#") else {
-        return;
-    };
+    let watches: Vec<_> =
+        log.subscriptions.iter().filter(|subscribed| subscribed.filter == "will/#").collect();
+    let epochs: BTreeSet<usize> = watches.iter().map(|watch| watch.epoch).collect();
     for (number, publication) in log.publications.iter().enumerate() {
         let Some(fate) = publication.will else { continue };
-        let count = index.by_delivery.get(&(watch.epoch, number)).map_or(0, Vec::len);
+        let deliveries = epochs.iter().filter_map(|epoch| index.by_delivery.get(&(*epoch, number)));
+        let count: usize = deliveries.map(Vec::len).sum();
+        let is_watched =
+            watches.iter().any(|watch| watch.covers(publication) && !log.epochs[watch.epoch].ended);
+        // When the process ends in between, it may be published or delivered again.
+        let falls = log.falls.iter().filter(|at| **at > publication.sent_at).count();
         let wrong = match fate {
-            WillFate::Unknown => count > 1,
+            WillFate::Unknown => count > 1 + falls,
             // The operator may have ended the connection while DISCONNECT was on its way.
             WillFate::Removed => count > usize::from(kicks),
-            WillFate::Due if publication.qos == QoS::AtMostOnce || !watch.covers(publication) => count > 1,
-            WillFate::Due => count != 1,
+            WillFate::Due if publication.qos == QoS::AtMostOnce || !is_watched => count > 1 + falls,
+            WillFate::Due => count == 0 || count > 1 + falls,
         };
         if wrong {
             // [MQTT5-3.1.2-8] [MQTT5-3.1.2-10] [MQTT311-3.1.2-8]

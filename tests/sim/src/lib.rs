@@ -12,5 +12,6 @@ pub mod log;
 pub mod plan;
 pub mod rng;
 pub mod run;
+pub mod storage_plan;
 mod workload;
 pub mod world;

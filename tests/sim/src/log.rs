@@ -49,6 +49,10 @@ pub struct Epoch {
     pub persistent: bool,
     /// Whether its subscriptions have identifiers.
     pub is_v5: bool,
+    /// When it was first asked for.
+    pub asked_at: Moment,
+    /// When CONNACK first promised it.
+    pub begun_at: Option<Moment>,
     /// Whether it ended (clean start, or the connection of a session without expiry broke).
     pub ended: bool,
     /// Largest packet that the client takes.
@@ -114,6 +118,12 @@ pub struct Log {
     pub recent: std::collections::VecDeque<String>,
     /// Keep all happenings, not only the recent ones.
     pub keep_all: bool,
+    /// Damage was reported: what is missing since then is not lost in silence.
+    pub reported_loss: bool,
+    /// Level `interval`: spans of which the end of a process may have lost what was acknowledged.
+    pub losses: Vec<(Moment, Moment)>,
+    /// When processes ended.
+    pub falls: Vec<Moment>,
     /// Hash of all happenings: the same seed gives the same.
     pub trace: u64,
     clock: u64,
@@ -124,6 +134,34 @@ impl Log {
     pub fn moment(&mut self) -> Moment {
         self.clock += 1;
         Moment(self.clock)
+    }
+
+    /// The last moment that was given.
+    #[must_use]
+    pub const fn latest(&self) -> Moment {
+        Moment(self.clock)
+    }
+
+    /// Whether what was asked at one moment and promised at another may have been lost, as the level of durability says. The
+    /// answer may have been on its way when the process ended.
+    #[must_use]
+    pub fn may_be_lost(&self, asked_at: Moment, promised_at: Moment) -> bool {
+        self.losses.iter().any(|(since, until)| *since <= promised_at && asked_at <= *until)
+    }
+
+    /// Whether something promised was lost as announced: sessions may then stand where they stood before.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        self.reported_loss || !self.losses.is_empty()
+    }
+
+    /// Notes a broken rule, unless something was lost as announced.
+    pub fn complaint(&mut self, text: String) {
+        if self.is_weak() {
+            self.note(text);
+        } else {
+            self.violation(text);
+        }
     }
 
     /// Notes a happening: into the trace hash, and among the recent ones.

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use dunlin_sim::canary::Canary;
+use dunlin_sim::canary::{CANARIES, Canary};
 use dunlin_sim::run::{Outcome, run, run_with};
 
 /// Drives several shard cores, client models and a faulty network in virtual time and checks the rules of MQTT.
@@ -23,7 +23,7 @@ struct Arguments {
     /// Run each seed twice and compare the traces.
     #[arg(long)]
     twice: bool,
-    /// Plant a bug that must be found: mesh-loss, byte-loss.
+    /// Plant a bug that must be found: mesh-loss, byte-loss, early-stored, no-wait, record-loss.
     #[arg(long)]
     canary: Option<String>,
     /// Print everything that happens in the run of `--seed`.
@@ -55,7 +55,12 @@ fn run_seeds(arguments: &Arguments, out: &mut impl std::io::Write) -> std::io::R
     let mut failed = 0_u64;
     let mut trace = 0_u64;
     for seed in from..from.saturating_add(count) {
-        let outcome = run_with(seed, Canary::None, arguments.trace);
+        let kept = std::panic::catch_unwind(|| run_with(seed, Canary::None, arguments.trace));
+        let Ok(outcome) = kept else {
+            failed += 1;
+            writeln!(out, "seed {seed:#x} FAILED: it panics\n  replay: cargo sim --seed {seed:#x}")?;
+            continue;
+        };
         trace = trace.rotate_left(1) ^ outcome.trace;
         let again = arguments.twice.then(|| run(seed, Canary::None).trace);
         let differs = again.is_some_and(|again| again != outcome.trace);
@@ -81,7 +86,7 @@ fn run_seeds(arguments: &Arguments, out: &mut impl std::io::Write) -> std::io::R
 fn release_canary(name: &str, arguments: &Arguments, out: &mut impl std::io::Write) -> std::io::Result<bool> {
     for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
         let Some(canary) = Canary::named(name, seed) else {
-            writeln!(out, "there is no canary {name}: try mesh-loss or byte-loss")?;
+            writeln!(out, "there is no canary {name}: try {}", CANARIES.join(", "))?;
             return Ok(false);
         };
         let outcome = run(seed, canary);

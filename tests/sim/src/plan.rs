@@ -1,8 +1,9 @@
 //! The plan of a run: the seed first draws which features and faults are on (swarm testing), then all else follows.
 
-use dunlin_shard::config::{Config, Mqtt, SharedStrategy};
+use dunlin_shard::config::{Config, Durability, Mqtt, SharedStrategy};
 
 use crate::rng::Rng;
+use crate::storage_plan::StoragePlan;
 
 /// What one run exercises.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Plan {
     pub small_queues: bool,
     /// Faults in use.
     pub faults: Faults,
+    /// The process's disk, and what befalls it; `None`: nothing outlives the process, and it does not end.
+    pub storage: Option<StoragePlan>,
     /// The broker's settings.
     pub config: Config,
 }
@@ -82,8 +85,17 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed, "plan");
         let small_queues = rng.chance(15);
+        let mut plan = Self::draw_from(rng, small_queues);
+        // A step takes a client a fifth of a second.
+        plan.storage = StoragePlan::draw(seed, u64::from(plan.step_count) * 220 + 1_000);
+        plan.config.durability = plan.storage.as_ref().map_or(Durability::Memory, |storage| storage.level);
+        plan
+    }
+
+    fn draw_from(rng: &mut Rng, small_queues: bool) -> Self {
         Self {
             small_queues,
+            storage: None,
             shard_count: [1, 1, 2, 2, 3, 4][rng.index(6)],
             client_count: rng.count(3, 12) as usize,
             step_count: rng.count(20, 60),

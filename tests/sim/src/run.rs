@@ -1,6 +1,6 @@
 //! One run: draw the plan, let it be busy, heal, drain, judge.
 
-use dunlin_shard::Control;
+use dunlin_shard::{Control, Durability};
 
 use crate::canary::Canary;
 use crate::invariants;
@@ -45,23 +45,32 @@ pub fn run_with(seed: u64, canary: Canary, keep_all: bool) -> Outcome {
     workload.drain(&mut world);
     // Long enough for the keep-alive of a vanished client to run out (1.5 × 20 s), and for all to come back after it.
     advance(&mut world, &mut workload, 100_000);
-    if !workload.is_quiet() {
+    if !workload.is_quiet(world.log.is_weak()) {
         let waiting: Vec<String> = workload
             .clients
             .iter()
-            .filter(|client| !client.is_quiet())
+            .filter(|client| !client.is_quiet(false))
             .map(|client| format!("{client:?}"))
             .collect();
         world.log.violation(format!("not quiet after healing: {}", waiting.join("; ")));
+    }
+    if !world.is_up() {
+        world.log.violation("the process does not come back".to_owned());
+        return outcome(seed, world, plan);
     }
     let checker = workload.ask_retained(&mut world);
     let epoch = workload.clients[checker].epoch;
     advance(&mut world, &mut workload, 10_000);
     invariants::judge(&mut world.log, &plan);
-    if let Some(epoch) = epoch {
+    let forgets = plan.config.durability == Durability::Memory && !world.log.falls.is_empty();
+    if let Some(epoch) = epoch.filter(|_| !forgets) {
         invariants::judge_retained(&mut world.log, epoch);
     }
     check_leavings(&mut world, &mut workload);
+    outcome(seed, world, plan)
+}
+
+fn outcome(seed: u64, mut world: World, plan: Plan) -> Outcome {
     Outcome {
         seed,
         violations: std::mem::take(&mut world.log.violations),
@@ -78,22 +87,25 @@ fn check_leavings(world: &mut World, workload: &mut Workload) {
     advance(world, workload, 60_000);
     world.ask_snapshots();
     advance(world, workload, 1_000);
-    let (mut connections, mut sessions, mut subscriptions) = (0, 0, 0);
+    let (mut connections, mut sessions, mut subscriptions, mut held) = (0, 0, 0, 0);
     for (_, gauges) in &world.snapshots {
         connections += gauges.connections;
         sessions += gauges.sessions;
         subscriptions += gauges.subscriptions;
+        held += gauges.queued + gauges.held_bytes;
     }
-    if connections + sessions + subscriptions > 0 {
-        world.log.violation(format!(
-            "all have left, but {connections} connections, {sessions} sessions, {subscriptions} subscriptions stay"
+    if connections + sessions + subscriptions + held > 0 {
+        world.log.complaint(format!(
+            "all have left, but {connections} connections, {sessions} sessions, {subscriptions} subscriptions, {held} messages \
+             or bytes stay"
         ));
     }
     world.control(|| Control::Stop);
     advance(world, workload, 30_000);
-    if world.stopped_count != usize::from(world.plan.shard_count) {
-        world.log.violation(format!("{} of {} shards stopped", world.stopped_count, world.plan.shard_count));
+    if world.stopped_count != usize::from(world.shard_count()) {
+        world.log.violation(format!("{} of {} shards stopped", world.stopped_count, world.shard_count()));
     }
+    world.check_last_boot();
 }
 
 /// Lets `ms` of virtual time pass.

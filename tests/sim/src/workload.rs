@@ -1,11 +1,13 @@
 //! What clients do in a run, drawn from the seed; and the faults that befall them.
 
+use dunlin_shard::Durability;
 use dunlin_wire::{QoS, RetainHandling, SubscriptionOptions, Version};
 
 use crate::client::{Client, NewMessage, State};
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::storage_plan::StoragePlan;
 use crate::world::{Item, NS_PER_MS, World};
 
 /// All clients of a run, and what they do next.
@@ -14,6 +16,10 @@ pub(crate) struct Workload {
     pub(crate) clients: Vec<Client>,
     steps_left: Vec<u32>,
     rng: Rng,
+    /// When clients stay away for longer.
+    absence: Rng,
+    /// Until when each client stays away; `None`: not decided since it was last there.
+    away_until: Vec<Option<u64>>,
     /// No more new messages; clients only finish what they began.
     draining: bool,
 }
@@ -22,7 +28,8 @@ impl Workload {
     /// The clients of a plan. Client 0 only watches Wills, over a network without faults of its own.
     pub(crate) fn new(seed: u64, plan: &Plan) -> Self {
         let mut rng = Rng::new(seed, "workload");
-        let mut clients = vec![Client::new(0, "watcher".into(), Version::V5, false)];
+        let is_durable = plan.config.durability != Durability::Memory;
+        let mut clients = vec![Client::new(0, "watcher".into(), Version::V5, is_durable)];
         for index in 1..=plan.client_count {
             let version = if rng.chance(plan.v5_percent) {
                 Version::V5
@@ -44,8 +51,13 @@ impl Workload {
             }
             clients.push(client);
         }
+        let may_be_refused = plan.storage.as_ref().is_some_and(StoragePlan::refuses);
+        for client in &mut clients {
+            client.may_be_refused = may_be_refused;
+        }
         let steps_left = vec![plan.step_count; clients.len()];
-        Self { clients, steps_left, rng, draining: false }
+        let (absence, away_until) = (Rng::new(seed, "absence"), vec![None; clients.len()]);
+        Self { clients, steps_left, rng, absence, away_until, draining: false }
     }
 
     /// Puts the first step of each client on the agenda.
@@ -73,7 +85,23 @@ impl Workload {
             | Item::Lane(..)
             | Item::ToServer(..)
             | Item::ServerEnd(_)
-            | Item::Arrive(..)) => world.perform(other),
+            | Item::Arrive(..)
+            | Item::Disk(_)
+            | Item::Commit(_)
+            | Item::Trouble(_)
+            | Item::Boot
+            | Item::StopOver(_)
+            | Item::RoomAgain) => world.perform(other),
+        }
+        self.see_falls(world);
+    }
+
+    /// The clients' models are told that the process has ended, before the clients see it.
+    fn see_falls(&mut self, world: &mut World) {
+        for fall in std::mem::take(&mut world.fallen) {
+            for client in &mut self.clients {
+                client.broker_fell(fall, &mut world.log);
+            }
         }
     }
 
@@ -116,7 +144,11 @@ impl Workload {
         if !open {
             world.client_closes(link);
             self.clients[index].lost(&mut world.log);
-        } else if index == 0 && was == State::Connecting && self.clients[0].state == State::Up {
+        } else if index == 0
+            && was == State::Connecting
+            && self.clients[0].state == State::Up
+            && !self.clients[0].has_filter("will/#", &world.log)
+        {
             let bytes = self.clients[0].subscribe(
                 "will/#",
                 SubscriptionOptions::with_qos(QoS::AtLeastOnce),
@@ -196,7 +228,12 @@ impl Workload {
             return true;
         }
         let up = self.clients[index].state == State::Up;
-        if up && world.plan.features.takeover && world.has_delivered(link) && self.rng.chance(4) {
+        if up
+            && world.is_up()
+            && world.plan.features.takeover
+            && world.has_delivered(link)
+            && self.rng.chance(4)
+        {
             // The old connection still stands when the new one comes.
             let old = link;
             self.clients[index].lost(&mut world.log);
@@ -276,12 +313,29 @@ impl Workload {
     /// Connects anew once the broker has seen all of the last connection: two connections of one client that overtake each
     /// other on the way would leave open what the broker should have done.
     fn reopen(&mut self, index: usize, world: &mut World) {
+        if !world.is_up() || self.stays_away(index, world) {
+            return;
+        }
         if self.clients[index].last_link.is_none_or(|link| world.is_over(link)) {
             self.open(index, world);
         }
     }
 
+    /// Where sessions outlive connections for long, clients do not always come back at once.
+    fn stays_away(&mut self, index: usize, world: &World) -> bool {
+        let client = &self.clients[index];
+        if world.plan.storage.is_none() || self.draining || index == 0 || !client.persistent {
+            return false;
+        }
+        let absence = &mut self.absence;
+        let until = *self.away_until[index].get_or_insert_with(|| {
+            if absence.chance(30) { world.now + absence.between(500, 6_000) * NS_PER_MS } else { world.now }
+        });
+        world.now < until
+    }
+
     fn open(&mut self, index: usize, world: &mut World) {
+        self.away_until[index] = None;
         // In 3.x a clean session also ends with its connection, so only 5.0 clients begin a lasting session anew.
         let lasting = self.clients[index].persistent && self.clients[index].version.is_v5();
         let clean = !self.draining && lasting && self.rng.chance(5);
@@ -333,9 +387,9 @@ impl Workload {
     }
 
     /// Whether every connected client has finished what it began.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self, is_weak: bool) -> bool {
         self.clients.iter().all(|client| match client.state {
-            State::Up => client.is_quiet(),
+            State::Up => client.is_quiet(is_weak),
             State::Connecting => false,
             State::Down => !client.persistent,
         })
@@ -346,6 +400,7 @@ impl Workload {
         let index = self.clients.len();
         self.clients.push(Client::new(index, "checker".into(), Version::V311, false));
         self.steps_left.push(0);
+        self.away_until.push(None);
         let link = world.connect(index);
         let mut bytes = self.clients[index].connect(link, false, None, &mut world.log);
         bytes.extend(self.clients[index].subscribe(
@@ -362,10 +417,11 @@ impl Workload {
 /// Whether anything of interest is left in the log; used by the report.
 pub(crate) fn summary(log: &Log) -> String {
     format!(
-        "{} messages published, {} received, {} subscriptions, {} sessions",
+        "{} messages published, {} received, {} subscriptions, {} sessions, {} ends of the process",
         log.publications.len(),
         log.receipts.len(),
         log.subscriptions.len(),
-        log.epochs.len()
+        log.epochs.len(),
+        log.falls.len()
     )
 }
