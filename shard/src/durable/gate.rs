@@ -394,7 +394,11 @@ impl ShardCore {
                 self.refuse(conn, failure.refusal(), actions);
             }
             Owed::SubAck(work) => self.refuse(work.conn(), failure.refusal(), actions),
-            Owed::Postponed(postponed) => self.refuse_postponed(*postponed, failure.code(), actions),
+            Owed::Postponed(postponed) => {
+                if let Some(ack) = self.answer_to(&postponed) {
+                    self.answer_badly(ack, failure, actions);
+                }
+            }
             // It stays in the window, and is sent when the session is resumed after a restart.
             Owed::Transfer { .. } => {}
             // What it undoes stays: better twice than never.

@@ -90,13 +90,12 @@ impl ShardCore {
         self.acknowledge(&came, QoS::ExactlyOnce, ReasonCode::Success, promise, actions);
     }
 
-    /// Another shard could not store it: the client hears that.
-    pub(super) fn refuse_postponed(&mut self, postponed: Postponed, code: ReasonCode, actions: &mut Actions) {
-        let Postponed { came, .. } = postponed;
-        if let (Some(session), Some(packet_id)) = (self.sessions.id_at(came.session), came.packet_id) {
-            self.forget_arrival(session, packet_id, actions);
-        }
-        self.acknowledge(&came, QoS::ExactlyOnce, code, Promise::NONE, actions);
+    /// The PUBREC that a postponed message's client waits for; none if its session has ended.
+    pub(super) fn answer_to(&self, postponed: &Postponed) -> Option<Owed> {
+        let came = &postponed.came;
+        let (session, packet_id) = self.sessions.id_at(came.session).zip(came.packet_id)?;
+        let code = ReasonCode::Success;
+        Some(Owed::Ack { conn: came.conn, session, kind: AckKind::Rec, packet_id, code })
     }
 
     /// Records the identifier of a QoS 2 message that was recorded for nobody on this shard.

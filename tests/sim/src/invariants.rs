@@ -21,17 +21,15 @@ pub(crate) fn judge(log: &mut Log, plan: &Plan) {
     let mut found = Vec::new();
     check_recipients(log, &index, &mut found);
     if log.is_weak() {
-        // At level `interval` a publisher is not told that another shard had no room.
-        let tells_all = !plan.storage.as_ref().is_some_and(StoragePlan::refuses);
-        if !plan.small_queues && tells_all {
+        if !plan.small_queues && plan.tells_all() {
             check_delivered(log, &index, &mut found);
         }
         found.drain(..).for_each(|violation| log.violation(violation));
         return;
     }
-    check_counts(log, &index, &mut found);
+    check_counts(log, &index, plan, &mut found);
     check_options(log, &index, &mut found);
-    if !plan.small_queues {
+    if !plan.small_queues && plan.tells_all() {
         check_delivered(log, &index, &mut found);
         check_groups(log, &index, &mut found);
         // A message that was dropped may come when its publisher sends it again, behind later ones.
@@ -169,15 +167,16 @@ fn check_recipients(log: &Log, index: &Index, found: &mut Vec<String>) {
 }
 
 /// QoS 0 at most once, QoS 2 never twice, per session and subscription that may bring it.
-fn check_counts(log: &Log, index: &Index, found: &mut Vec<String>) {
+fn check_counts(log: &Log, index: &Index, plan: &Plan, found: &mut Vec<String>) {
+    let reshards = plan.storage.as_ref().is_some_and(|storage| storage.reshards);
     for (&(epoch, number), receipts) in &index.by_delivery {
         let publication = &log.publications[number];
         let mut sources = BTreeSet::new();
         for subscribed in index.matching(log, epoch, &publication.topic) {
             sources.insert(if subscribed.is_shared() { subscribed.filter.as_str() } else { "" });
         }
-        if publication.qos == QoS::AtLeastOnce {
-            // Its publisher may have sent it again.
+        if publication.qos == QoS::AtLeastOnce || publication.will.is_some() {
+            // How often a Will comes is judged with the Wills. Its publisher may have sent it again.
             continue;
         }
         // Retained replays come once per SUBSCRIBE, with RETAIN set; QoS 1 deliveries may come again.
@@ -195,6 +194,16 @@ fn check_counts(log: &Log, index: &Index, found: &mut Vec<String>) {
                     && publication.qos == QoS::ExactlyOnce
                     && !log.falls.is_empty())
         };
+        // What no shard has answered for when the process ends comes again, and two shards know each other's messages: but not
+        // those for members of groups, and not after their number has changed.
+        let was_cut_off = log.falls.iter().any(|fall| {
+            publication.sent_at < *fall && publication.acked_at.is_none_or(|acked_at| *fall < acked_at)
+        });
+        let is_shared = sources.iter().any(|source| !source.is_empty());
+        let is_sent_again = was_cut_off || plan.storage.as_ref().is_some_and(StoragePlan::refuses);
+        if is_sent_again && (reshards || (is_shared && plan.shard_count > 1)) {
+            continue;
+        }
         let counts = |receipt: &Receipt| !may_come_again(receipt) && !receipt.retain;
         let count = receipts.iter().filter(|receipt| counts(&log.receipts[**receipt])).count();
         if count > sources.len() {

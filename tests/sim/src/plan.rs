@@ -92,6 +92,13 @@ impl Plan {
         plan
     }
 
+    /// Whether a publisher hears when its message could not be stored. At level `interval` it does not hear of other shards.
+    #[must_use]
+    pub fn tells_all(&self) -> bool {
+        self.config.durability == Durability::Commit
+            || !self.storage.as_ref().is_some_and(StoragePlan::refuses)
+    }
+
     fn draw_from(rng: &mut Rng, small_queues: bool) -> Self {
         Self {
             small_queues,

@@ -1,6 +1,6 @@
 //! The simulator as a test: a handful of seeds, the failures of the past, determinism, and the canaries.
 
-use dunlin_sim::canary::Canary;
+use dunlin_sim::canary::{CANARIES, Canary};
 use dunlin_sim::run::run;
 
 fn assert_clean(seed: u64) {
@@ -39,7 +39,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for name in ["mesh-loss", "byte-loss"] {
+    for name in CANARIES {
         let found = (0..60).any(|seed| {
             let canary = Canary::named(name, seed).expect("the name of a canary");
             !run(seed, canary).violations.is_empty()

@@ -120,7 +120,12 @@ impl World {
                     || match &error {
                         OpenError::NoRoom { .. } => is_full,
                         OpenError::Io { .. } => syncs_failed || is_full,
-                        _ => false,
+                        OpenError::UnknownVersion { .. }
+                        | OpenError::UnknownRecord { .. }
+                        | OpenError::Manifest { .. }
+                        | OpenError::Append { .. }
+                        | OpenError::InUse { .. }
+                        | _ => false,
                     };
                 if storage.is_lying() {
                     // The operator begins with an empty disk.
@@ -174,6 +179,9 @@ impl World {
                 ));
             }
             core.restore_retained(message);
+        }
+        for (session, packet_id) in recovered.taken {
+            core.restore_taken(session, packet_id);
         }
     }
 

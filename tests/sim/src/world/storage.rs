@@ -77,7 +77,7 @@ impl Storage {
     pub(super) fn new(seed: u64, plan: StoragePlan) -> Self {
         let mut rng = Rng::new(seed, "disk");
         let disk = FaultDisk::new(rng.draw());
-        let mut storage = Self { plan, disk, rng, is_damaged: false, lost_syncs: 0 };
+        let storage = Self { plan, disk, rng, is_damaged: false, lost_syncs: 0 };
         storage.set_capacity(CAPACITY_BYTES);
         storage
     }
@@ -87,7 +87,7 @@ impl Storage {
         self.plan.level != Durability::Memory
     }
 
-    pub(super) fn set_capacity(&mut self, capacity_bytes: u64) {
+    pub(super) fn set_capacity(&self, capacity_bytes: u64) {
         let lost_syncs = self.plan.lost_syncs;
         self.disk.set_faults(Faults { capacity_bytes, lost_syncs, ..Faults::default() });
     }
