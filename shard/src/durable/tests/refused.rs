@@ -127,3 +127,18 @@ fn another_shards_full_disk_is_the_publishers_negative_answer() {
     assert!(heard(&mut world, subscriber).is_empty());
     assert_nothing_is_owed(&world);
 }
+
+#[test]
+fn a_3x_client_whose_message_waits_for_other_shards_hears_no_success_from_a_failed_disk() {
+    // [MQTT311-4.3.3-2]: its PUBREC has no reason code, so any PUBREC would be a success.
+    let mut world = World::durable(Mqtt::default(), 2);
+    let subscriber = come(&mut world, Version::V5, &id_at(1, 2, "s"));
+    subscribe(&mut world, subscriber, "t", 2);
+    let publisher = come(&mut world, Version::V311, &id_at(0, 2, "p"));
+    world.hold_syncs(true);
+    publish(&mut world, publisher, message("t", 2, 7, "x"));
+    assert!(heard(&mut world, publisher).is_empty(), "the other shard has not stored it");
+    world.handle(ShardId(0), Event::StoreState(StoreState::Failed));
+    assert!(world.is_closed(publisher));
+    assert!(heard(&mut world, publisher).is_empty());
+}
