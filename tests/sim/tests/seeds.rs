@@ -40,7 +40,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn planted_bugs_are_found() {
     for name in CANARIES {
-        let found = (0..60).any(|seed| {
+        let found = (0..200).any(|seed| {
             let canary = Canary::named(name, seed).expect("the name of a canary");
             !run(seed, canary).violations.is_empty()
         });
