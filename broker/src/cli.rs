@@ -1,4 +1,4 @@
-//! The command line: `dunlin [run]`, `dunlin check` and `dunlin tune`.
+//! The command line: `dunlin [run]`, `dunlin check`, `dunlin tune` and `dunlin store`.
 //!
 //! Flags are texts here; what they may be is said once, in the configuration's schema.
 
@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::value::Raw;
 use crate::config::{Given, Origin, Sources, env, schema};
+use crate::store::StoreCommand;
 
 /// An MQTT broker (3.1, 3.1.1, 5.0) whose cores share nothing.
 #[derive(Debug, Parser)]
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Compare the kernel's settings with a profile, change them, change them back.
     #[command(subcommand, after_help = TUNE_HELP)]
     Tune(TuneCommand),
+    /// Look into a data directory, compact it, carry it elsewhere.
+    #[command(subcommand, after_help = crate::store::HELP)]
+    Store(StoreCommand),
 }
 
 /// What `dunlin tune` does.
@@ -262,7 +266,7 @@ mod tests {
         match cli.into_command() {
             Command::Run(flags) => flags.settings.into_sources(Vec::new()),
             Command::Check(flags) => flags.settings.into_sources(Vec::new()),
-            Command::Tune(_) => panic!("dunlin tune reads no configuration"),
+            Command::Tune(_) | Command::Store(_) => panic!("this command reads no configuration"),
         }
     }
 

@@ -15,6 +15,7 @@ mod notify;
 mod recovery;
 mod selfcheck;
 mod signals;
+mod store;
 mod sys_topics;
 mod telemetry;
 mod topology;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::Run(flags)) => boot::run(flags),
         Ok(cli::Command::Check(flags)) => boot::check(flags),
         Ok(cli::Command::Tune(command)) => tune::tune(command),
+        Ok(cli::Command::Store(command)) => store::store(command),
         Err(ended) => ended,
     }
 }

@@ -1,0 +1,198 @@
+//! `dunlin store check`: is all of it sound?
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use dunlin_persist::index;
+use dunlin_persist::inspect::{self, Directory, Log};
+use serde_json::{Value, json};
+
+use super::flags::CheckFlags;
+use super::place::Place;
+use super::progress::{ProgressLine, size};
+use crate::boot::say;
+use crate::clock;
+
+/// Times that a directory is read beside a broker before damage is believed: a segment may be freed while it is read.
+const LOOKS_BESIDE_BROKER: usize = 3;
+
+pub(super) fn check(flags: &CheckFlags) -> Result<ExitCode, String> {
+    let place = Place::to_look(&flags.place)?;
+    let Some(directory) = look(&place)? else {
+        say(&if flags.json {
+            format!("{}\n", json!({"directory": place.path, "sound": true, "used": false}))
+        } else {
+            format!("{}: sound, and never used\n", place.path.display())
+        });
+        return Ok(ExitCode::SUCCESS);
+    };
+    let index = if place.is_online { IndexFinding::NotLooked } else { look_at_index(&place, &directory) };
+    let is_sound = directory.logs.iter().all(|log| log.damaged.is_empty() && log.missing == 0);
+    say(&if flags.json {
+        format!("{}\n", page_json(&place, &directory, &index, is_sound))
+    } else {
+        page(&place, &directory, &index, is_sound)
+    });
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads the directory; beside a broker, what looks damaged is looked at again.
+pub(super) fn look(place: &Place) -> Result<Option<Directory>, String> {
+    let mut line = ProgressLine::new();
+    let mut looks = 1;
+    loop {
+        let found = inspect::read(place.disk.as_ref(), clock::wall().0, &mut |done, total| {
+            line.at("reading", done, total);
+        });
+        line.end();
+        let is_sound = match &found {
+            Ok(None) => true,
+            Ok(Some(directory)) => {
+                directory.logs.iter().all(|log| log.damaged.is_empty() && log.missing == 0)
+            }
+            Err(_) => false,
+        };
+        if is_sound || !place.is_online || looks == LOOKS_BESIDE_BROKER {
+            return found.map_err(|error| error.to_string());
+        }
+        looks += 1;
+    }
+}
+
+/// What is to be said of the index.
+enum IndexFinding {
+    /// A broker has it.
+    NotLooked,
+    /// There is none.
+    None,
+    /// It says what the log says.
+    Agrees,
+    /// It is behind, or broken; the next start puts it right.
+    Off(String),
+}
+
+impl IndexFinding {
+    fn words(&self) -> (&'static str, &str) {
+        match self {
+            Self::NotLooked => ("in_use", "is the broker's while it runs"),
+            Self::None => ("none", "is not there; the next start builds it"),
+            Self::Agrees => ("agrees", "says what the logs say"),
+            Self::Off(why) => ("off", why),
+        }
+    }
+}
+
+fn look_at_index(place: &Place, directory: &Directory) -> IndexFinding {
+    let index = match index::look(&place.path) {
+        Ok(Some(index)) => index,
+        Ok(None) => return IndexFinding::None,
+        Err(error) => return IndexFinding::Off(format!("{error}; the next start builds it anew")),
+    };
+    if let Err(error) = index.verify() {
+        return IndexFinding::Off(format!("{error}; the next start builds it anew"));
+    }
+    match index::stands(&index, directory) {
+        Ok(true) => IndexFinding::Agrees,
+        Ok(false) => IndexFinding::Off("is behind the logs; the next start brings it up to date".to_owned()),
+        Err(error) => IndexFinding::Off(format!("{error}; the next start builds it anew")),
+    }
+}
+
+fn page(place: &Place, directory: &Directory, index: &IndexFinding, is_sound: bool) -> String {
+    let mut page = format!("{}\n", place.path.display());
+    if place.is_online {
+        page.push_str("  a broker uses it: what follows is of no single moment\n");
+    }
+    for log in &directory.logs {
+        push_log(&mut page, log);
+    }
+    push(&mut page, format_args!("  index: {}", index.words().1));
+    let verdict = match (is_sound, directory.logs.iter().any(|log| log.torn.is_some())) {
+        (true, false) => "sound",
+        (true, true) if place.is_online => "sound",
+        (true, true) => "sound; the unfinished end is cut at the next start",
+        (false, _) => {
+            "DAMAGED: what is readable is kept at the next start, the rest is put aside in damaged/; check the disk"
+        }
+    };
+    push(&mut page, format_args!("{verdict}"));
+    page
+}
+
+fn push_log(page: &mut String, log: &Log) {
+    push(
+        page,
+        format_args!(
+            "  shard {}: {} records, {} in {} segments; {} sessions, {} messages, {} retained",
+            log.shard,
+            log.records,
+            size(log.bytes),
+            log.segments.len(),
+            log.sessions.len(),
+            log.messages,
+            log.retained.0
+        ),
+    );
+    if let Some(torn) = &log.torn {
+        push(page, format_args!("    unfinished: {}: ends at byte {}", torn.path, torn.offset));
+    }
+    for damage in &log.damaged {
+        push(
+            page,
+            format_args!(
+                "    DAMAGED: {}: {} bytes at byte {}, {} records lost",
+                damage.path, damage.bytes, damage.offset, damage.lost_records
+            ),
+        );
+    }
+    if log.missing > 0 {
+        push(
+            page,
+            format_args!("    LOST: {} messages that sessions wait for are in no record", log.missing),
+        );
+    }
+}
+
+fn push(page: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(page, "{line}").expect("writing to a String does not fail");
+}
+
+fn page_json(place: &Place, directory: &Directory, index: &IndexFinding, is_sound: bool) -> Value {
+    let (state, words) = index.words();
+    let shards: Vec<Value> = directory.logs.iter().map(log_json).collect();
+    json!({
+        "directory": place.path,
+        "sound": is_sound,
+        "used": true,
+        "online": place.is_online,
+        "epoch": directory.epoch,
+        "shards": shards,
+        "index": {"state": state, "text": words},
+    })
+}
+
+fn log_json(log: &Log) -> Value {
+    let torn = log.torn.as_ref().map(
+        |torn| json!({"file": torn.path, "offset": torn.offset, "dropped_records": torn.dropped_records}),
+    );
+    let damage = |damage: &dunlin_persist::report::Damage| {
+        json!({
+            "file": damage.path,
+            "offset": damage.offset,
+            "bytes": damage.bytes,
+            "lost_records": damage.lost_records,
+        })
+    };
+    json!({
+        "shard": log.shard,
+        "segments": log.segments.len(),
+        "records": log.records,
+        "bytes": log.bytes,
+        "sessions": log.sessions.len(),
+        "messages": log.messages,
+        "missing_messages": log.missing,
+        "retained": log.retained.0,
+        "unfinished": torn,
+        "damaged": log.damaged.iter().map(damage).collect::<Vec<_>>(),
+    })
+}
