@@ -91,7 +91,7 @@ fn story(shard: u16, first: SessionNo) -> Vec<Record> {
     let session = |n: u64| SessionNo(first.0 + n);
     // Names whose length puts them into this shard of two.
     let name = |text: &str| format!("{text}{}", if text.len() % 2 == usize::from(shard) { "" } else { "-" });
-    let (a, b, c, d) = (session(0), session(1), session(2), session(3));
+    let (a, b, c, d, e) = (session(0), session(1), session(2), session(3), session(4));
     let bare = Message { topic: "t".into(), qos: 1, ..Message::default() };
     vec![
         attached(a, &name("client-a"), true),
@@ -104,8 +104,8 @@ fn story(shard: u16, first: SessionNo) -> Vec<Record> {
         Record::Unsubscribed { session: b, filter: "gone".into() },
         published(1, message("a/b/c", b"payload \x00\xFF"), &[(a, 0, 2), (b, 9, 1)], true),
         published(2, bare.clone(), &[(a, 0, 1)], false),
-        published(3, message("a/long", &[0xA5; 700]), &[(a, 0, 1), (b, 0, 1), (d, 0, 2)], false),
-        published(4, bare, &[(a, 0, 2), (b, 0, 2)], false),
+        published(3, message("a/long", &[0xA5; 700]), &[(a, 0, 1), (b, 0, 1), (d, 0, 2), (e, 0, 2)], false),
+        published(4, bare, &[(a, 0, 2), (b, 0, 2), (e, 0, 1)], false),
         Record::Sent {
             session: a,
             messages: vec![(MessageId(1), 1), (MessageId(2), 2), (MessageId(4), 65_535)],
@@ -131,7 +131,7 @@ fn story(shard: u16, first: SessionNo) -> Vec<Record> {
         Record::Detached { session: c, at_ms: 1_999_999_000_001, expiry_seconds: u32::MAX, keeps_will: true },
         Record::SessionEnded { session: d },
         Record::Session(Box::new(Session {
-            session: session(4),
+            session: e,
             client_id: name("client-e").into(),
             user_name: Some("user".into()),
             expiry_seconds: u32::MAX,

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use dunlin_persist::index;
 use dunlin_persist::inspect::{self, Directory, Log};
 use serde_json::{Value, json};
 
@@ -26,12 +25,11 @@ pub(super) fn check(flags: &CheckFlags) -> Result<ExitCode, String> {
         });
         return Ok(ExitCode::SUCCESS);
     };
-    let index = if place.is_online { IndexFinding::NotLooked } else { look_at_index(&place, &directory) };
     let is_sound = directory.logs.iter().all(|log| log.damaged.is_empty() && log.missing == 0);
     say(&if flags.json {
-        format!("{}\n", page_json(&place, &directory, &index, is_sound))
+        format!("{}\n", page_json(&place, &directory, is_sound))
     } else {
-        page(&place, &directory, &index, is_sound)
+        page(&place, &directory, is_sound)
     });
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -59,46 +57,7 @@ pub(super) fn look(place: &Place) -> Result<Option<Directory>, String> {
     }
 }
 
-/// What is to be said of the index.
-enum IndexFinding {
-    /// A broker has it.
-    NotLooked,
-    /// There is none.
-    None,
-    /// It says what the log says.
-    Agrees,
-    /// It is behind, or broken; the next start puts it right.
-    Off(String),
-}
-
-impl IndexFinding {
-    fn words(&self) -> (&'static str, &str) {
-        match self {
-            Self::NotLooked => ("in_use", "is the broker's while it runs"),
-            Self::None => ("none", "is not there; the next start builds it"),
-            Self::Agrees => ("agrees", "says what the logs say"),
-            Self::Off(why) => ("off", why),
-        }
-    }
-}
-
-fn look_at_index(place: &Place, directory: &Directory) -> IndexFinding {
-    let index = match index::look(&place.path) {
-        Ok(Some(index)) => index,
-        Ok(None) => return IndexFinding::None,
-        Err(error) => return IndexFinding::Off(format!("{error}; the next start builds it anew")),
-    };
-    if let Err(error) = index.verify() {
-        return IndexFinding::Off(format!("{error}; the next start builds it anew"));
-    }
-    match index::stands(&index, directory) {
-        Ok(true) => IndexFinding::Agrees,
-        Ok(false) => IndexFinding::Off("is behind the logs; the next start brings it up to date".to_owned()),
-        Err(error) => IndexFinding::Off(format!("{error}; the next start builds it anew")),
-    }
-}
-
-fn page(place: &Place, directory: &Directory, index: &IndexFinding, is_sound: bool) -> String {
+fn page(place: &Place, directory: &Directory, is_sound: bool) -> String {
     let mut page = format!("{}\n", place.path.display());
     if place.is_online {
         page.push_str("  a broker uses it: what follows is of no single moment\n");
@@ -106,7 +65,6 @@ fn page(place: &Place, directory: &Directory, index: &IndexFinding, is_sound: bo
     for log in &directory.logs {
         push_log(&mut page, log);
     }
-    push(&mut page, format_args!("  index: {}", index.words().1));
     let verdict = match (is_sound, directory.logs.iter().any(|log| log.torn.is_some())) {
         (true, false) => "sound",
         (true, true) if place.is_online => "sound",
@@ -157,8 +115,7 @@ fn push(page: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(page, "{line}").expect("writing to a String does not fail");
 }
 
-fn page_json(place: &Place, directory: &Directory, index: &IndexFinding, is_sound: bool) -> Value {
-    let (state, words) = index.words();
+fn page_json(place: &Place, directory: &Directory, is_sound: bool) -> Value {
     let shards: Vec<Value> = directory.logs.iter().map(log_json).collect();
     json!({
         "directory": place.path,
@@ -167,7 +124,6 @@ fn page_json(place: &Place, directory: &Directory, index: &IndexFinding, is_soun
         "online": place.is_online,
         "epoch": directory.epoch,
         "shards": shards,
-        "index": {"state": state, "text": words},
     })
 }
 

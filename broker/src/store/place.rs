@@ -76,6 +76,7 @@ pub(super) fn meant(flags: &PlaceFlags) -> Result<PathBuf, String> {
     };
     let sources = Sources { file, env, flags: flags.data_dir.iter().map(flag).collect() };
     let effective = load(&sources).map_err(|error| error.to_string())?;
-    let unknown = || "no data directory is configured: name one with --data-dir".to_owned();
-    effective.settings.storage.data_dir.ok_or_else(unknown)
+    let unknown =
+        || "no data directory is configured, and this user has no HOME: name one with --data-dir".to_owned();
+    effective.data_dir.ok_or_else(unknown)
 }
