@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use super::held::Hold;
 use super::keepalive::{KeepAlive, Verdict};
-use super::{Connection, Ending, Refusal, State};
+use super::{Connection, Ending, NO_SESSION, Refusal, State};
 use crate::action::{Action, Actions, Arrival};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
@@ -76,7 +76,12 @@ impl ShardCore {
             return;
         };
         connection.is_gone = true;
+        let waits_for_connack = connection.state == State::Authenticating && connection.session != NO_SESSION;
         if connection.is_on_hold() {
+            if waits_for_connack {
+                // Its session has begun, so its last packets count although its CONNACK was not on the disk in time.
+                self.begin_connected(conn);
+            }
             self.take_last_packets(conn, actions);
         }
         self.begin_closing(conn, Ending::Gone);

@@ -200,6 +200,8 @@ impl ShardCore {
     pub(crate) fn flush_notes(&mut self, actions: &mut Actions) {
         self.flush_sent(actions);
         self.flush_done(actions);
+        // What the broker itself published is part of no answer.
+        self.durable.promise.asks.clear();
     }
 
     /// The number of the session at an index, if it is durable.

@@ -254,6 +254,27 @@ fn one_connection_after_another_waits_in_one_line() {
 }
 
 #[test]
+fn a_client_that_waits_for_no_answer_is_heard_all_the_same() {
+    // [MQTT5-3.14.4-3] [MQTT5-3.1.2-10]
+    let mut world = World::durable(Mqtt::default(), 1);
+    let watcher = world.join(Version::V5, "watcher");
+    subscribe(&mut world, watcher, "#", 0);
+    world.hold_syncs(true);
+    let client = world.open();
+    let will = Will { topic: "w", payload: b"gone", ..Will::default() };
+    let mut packet = Connect { will: Some(will), ..connect(Version::V5, "c") };
+    packet.properties.session_expiry_interval = Some(100);
+    world.send(client, &Packet::Connect(packet));
+    publish(&mut world, client, message("t", 0, 0, "hello"));
+    world.send(client, &Packet::Disconnect(dunlin_wire::packet::Disconnect::default()));
+    world.drop_client(client);
+    assert_eq!(heard(&mut world, watcher), ["PUBLISH t q0 hello"], "and no Will: it said goodbye");
+    world.hold_syncs(false);
+    let gauges = world.core().gauges();
+    assert_eq!((gauges.connections, gauges.live_connections, gauges.sessions), (1, 1, 2));
+}
+
+#[test]
 fn publishers_pause_when_too_many_answers_wait() {
     let mut world = World::durable(Mqtt::default(), 1);
     let subscriber = come(&mut world, Version::V5, "s");
