@@ -58,6 +58,7 @@ pub fn open(
         let backstage = sides.backstage(DiskSide { disk: Arc::clone(&disk), log });
         opened.add(backstage, read, options)?;
     }
+    opened.drop_taken_of_ended();
     Ok(opened)
 }
 
@@ -194,6 +195,19 @@ impl Opened {
             next_message: MessageId(message_max + 1),
         });
         Ok(())
+    }
+
+    /// A session that has ended sends nothing again. Its shard told the others so, but they may have gone down before they wrote
+    /// that.
+    fn drop_taken_of_ended(&mut self) {
+        let mut all: Vec<_> =
+            self.recovered.iter_mut().map(|shard| std::mem::take(&mut shard.taken)).collect();
+        for taken in &mut all {
+            taken.retain(|(session, _)| self.recovered.iter().any(|shard| shard.has_session(*session)));
+        }
+        for (shard, taken) in self.recovered.iter_mut().zip(all) {
+            shard.taken = taken;
+        }
     }
 
     fn add_counts(&mut self, sessions: &[Box<Session>], closing: &Closing) {

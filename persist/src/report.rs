@@ -10,13 +10,20 @@ pub struct Recovered {
     pub sessions: Vec<Box<Session>>,
     /// Retained messages of topics whose home is this shard, ascending by topic.
     pub retained: Vec<Message>,
-    /// QoS 2 messages of other shards' sessions that are in this log: sessions and identifiers. None after the number of shards
+    /// QoS 2 messages of other shards' sessions that are in this log: sessions, which live, and identifiers. None after the number of shards
     /// has changed.
     pub taken: Vec<(SessionNo, u16)>,
     /// The next session number to give. Its upper 16 bits are the shard, so that no two shards give the same.
     pub next_session: SessionNo,
     /// The next message name to give.
     pub next_message: MessageId,
+}
+
+impl Recovered {
+    /// Whether a session lives here.
+    pub(crate) fn has_session(&self, number: SessionNo) -> bool {
+        self.sessions.binary_search_by_key(&number, |session| session.session).is_ok()
+    }
 }
 
 /// What a boot found, in plain numbers, for the log and the operator.

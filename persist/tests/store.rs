@@ -166,6 +166,30 @@ fn numbers_are_never_given_twice() {
     );
 }
 
+#[test]
+fn what_is_known_of_other_shards_messages_ends_with_their_sessions() {
+    let disk = FaultDisk::new(1);
+    let add = |shard: usize, records: &[Record]| {
+        let mut opened = open_all(&disk, &options(2)).unwrap();
+        let taken = opened.recovered[1].taken.clone();
+        let store = &mut opened.stores[shard];
+        for (seq, record) in (1..).zip(records) {
+            store.append(seq, record).unwrap();
+        }
+        store.commit();
+        while store.disk_step() {
+            store.poll(&mut Vec::new());
+        }
+        taken
+    };
+    let arrived = |session, packet_id| Record::Arrived { session: SessionNo(session), packet_id };
+    assert_eq!(add(0, &[attached(7, "a")]), []);
+    // Nobody has the number 9: its session ended when this shard was down.
+    assert_eq!(add(1, &[attached(8, "b"), arrived(7, 1), arrived(8, 2), arrived(9, 3)]), []);
+    assert_eq!(add(0, &[Record::SessionEnded { session: SessionNo(7) }]), [(SessionNo(7), 1)]);
+    assert_eq!(add(0, &[]), []);
+}
+
 /// The part of a core that cleaning needs: who holds what.
 #[derive(Default)]
 struct Holder {

@@ -44,6 +44,7 @@ impl Asked {
             MeshMessage::DeliverBack(_)
             | MeshMessage::Credit { .. }
             | MeshMessage::Stored { .. }
+            | MeshMessage::Taken { .. }
             | MeshMessage::Restored { .. }
             | MeshMessage::Interest(_)
             | MeshMessage::InterestSeen { .. }

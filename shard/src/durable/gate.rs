@@ -183,6 +183,13 @@ impl Gate {
         Some(gated)
     }
 
+    /// Whether a message that came under an identifier waits for its other takers. Rare; O(what waits).
+    pub(super) fn has_postponed(&self, conn: ConnId, packet_id: PacketId) -> bool {
+        let is_it =
+            |answer: &Owed| matches!(answer, Owed::Postponed(postponed) if postponed.is(conn, packet_id));
+        self.line.iter().any(|gated| is_it(&gated.answer))
+    }
+
     pub(super) fn promises_mut(&mut self) -> impl Iterator<Item = &mut Promise> {
         self.line.iter_mut().map(|gated| &mut gated.promise)
     }
@@ -372,11 +379,11 @@ impl ShardCore {
         match answer {
             Owed::Ack { conn, session, kind: kind @ (AckKind::Ack | AckKind::Rec), packet_id, .. } => {
                 self.metrics.count(Counter::MessagesDroppedStoreFull);
+                let is_v5 = self.connections.get(conn).is_some_and(|known| known.version.is_v5());
                 if kind == AckKind::Rec {
                     // [MQTT5-4.3.3-9]: a refused one is through.
-                    self.forget_arrival(session, packet_id, actions);
+                    self.forget_arrival(session, packet_id, is_v5, actions);
                 }
-                let is_v5 = self.connections.get(conn).is_some_and(|known| known.version.is_v5());
                 if is_v5 {
                     self.say_ack(conn, kind, Ack::with_code(packet_id, failure.code()), actions);
                 } else {

@@ -5,6 +5,7 @@ use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{PacketId, QoS};
 
 use super::gate::{AckKind, Owed, Promise};
+use super::once::Origin;
 use super::taking::message_record;
 use crate::action::Actions;
 use crate::core::ShardCore;
@@ -19,9 +20,16 @@ pub(crate) struct Postponed {
     came: Came,
     message: Message,
     publisher: Publisher,
+    /// Its session and identifier.
+    origin: Origin,
 }
 
 impl Postponed {
+    /// Whether it is what came on a connection under an identifier.
+    pub(super) fn is(&self, conn: ConnId, packet_id: PacketId) -> bool {
+        self.came.conn == conn && self.came.packet_id == Some(packet_id)
+    }
+
     pub(super) const fn conn(&self) -> ConnId {
         self.came.conn
     }
@@ -44,7 +52,9 @@ impl ShardCore {
         let mut takers = Takers::All;
         let mut elsewhere = Routed::ToNobody;
         if self.shard_count > 1 {
-            self.durable.set_origin(arrived);
+            // Where nothing waits for the disk, PUBCOMP does not either: what another shard took to be known would not be sure.
+            let origin = arrived.filter(|_| self.durable.asks_shards());
+            self.durable.set_origin(origin.map(|origin| (origin, came.is_repeat)));
             elsewhere = self.route_elsewhere(&mut publication, actions);
             self.durable.set_origin(None);
             if let Some(origin) = arrived {
@@ -57,9 +67,9 @@ impl ShardCore {
                 elsewhere = if groups == Routed::ToSome { groups } else { elsewhere };
             }
         }
-        if arrived.is_some() && !self.durable.promise.asks.is_empty() {
+        if let Some(origin) = arrived.filter(|_| !self.durable.promise.asks.is_empty()) {
             let message = publication.keep();
-            let postponed = Postponed { came: *came, message, publisher };
+            let postponed = Postponed { came: *came, message, publisher, origin };
             let promise = self.take_promise();
             self.answer(Owed::Postponed(Box::new(postponed)), promise, actions);
         } else {
@@ -75,13 +85,11 @@ impl ShardCore {
 
     /// The other shards have a message: it is handed out here, and answered.
     pub(super) fn route_postponed(&mut self, postponed: Postponed, actions: &mut Actions) {
-        let Postponed { came, message, publisher } = postponed;
+        let Postponed { came, message, publisher, origin } = postponed;
         self.begin_promise();
-        let id = came.packet_id.map(PacketId::get);
         // Its session may have ended meanwhile, and its index may be another's.
-        let is_same =
-            self.sessions.at(came.session).is_some_and(|entry| *entry.client_id == *message.view().publisher);
-        self.durable.taking.arrived = self.number_of(came.session).filter(|_| is_same).zip(id);
+        let lives = self.number_of(came.session) == Some(origin.0);
+        self.durable.taking.arrived = Some(origin).filter(|_| lives);
         let mut publication = Publication::of_message(&message, self.now.wall);
         let takers = (Routed::ToSome, Takers::Sessions);
         self.route_here(&mut publication, publisher, takers, actions);
@@ -92,10 +100,11 @@ impl ShardCore {
 
     /// The PUBREC that a postponed message's client waits for; none if its session has ended.
     pub(super) fn answer_to(&self, postponed: &Postponed) -> Option<Owed> {
-        let came = &postponed.came;
+        let Postponed { came, origin, .. } = postponed;
         let (session, packet_id) = self.sessions.id_at(came.session).zip(came.packet_id)?;
         let code = ReasonCode::Success;
-        Some(Owed::Ack { conn: came.conn, session, kind: AckKind::Rec, packet_id, code })
+        let lives = self.number_of(came.session) == Some(origin.0);
+        lives.then_some(Owed::Ack { conn: came.conn, session, kind: AckKind::Rec, packet_id, code })
     }
 
     /// Records the identifier of a QoS 2 message that was recorded for nobody on this shard.
@@ -105,14 +114,28 @@ impl ShardCore {
         }
     }
 
-    /// A QoS 2 message was refused after all: its identifier is free.
-    pub(super) fn forget_arrival(&mut self, session: SessionId, packet_id: PacketId, actions: &mut Actions) {
+    /// Whether a QoS 2 message waits for its other takers: its PUBREC comes after that.
+    pub(crate) fn is_postponed(&self, conn: ConnId, packet_id: PacketId) -> bool {
+        self.has_gated(conn) && self.durable.gate.has_postponed(conn, packet_id)
+    }
+
+    /// A QoS 2 message was refused after all: its identifier is free. To 5.0 that is the end of the message; 3.x hears nothing and
+    /// sends it again, so the shards that have it go on knowing it.
+    pub(super) fn forget_arrival(
+        &mut self,
+        session: SessionId,
+        packet_id: PacketId,
+        is_v5: bool,
+        actions: &mut Actions,
+    ) {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         let number = entry.number();
         let windows = entry.traffic.windows.as_deref_mut();
         let was_there = windows.is_some_and(|windows| windows.incoming.release(packet_id));
         if let Some(session) = number.filter(|_| was_there) {
-            self.forget_elsewhere(session, packet_id.get(), actions);
+            if is_v5 {
+                self.forget_elsewhere(session, packet_id.get(), actions);
+            }
             self.record(Record::Released { session, packet_id: packet_id.get() }, actions);
         }
     }

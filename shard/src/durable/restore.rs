@@ -97,6 +97,7 @@ impl ShardCore {
     pub fn finish_restore(&mut self, now: Now, actions: &mut Actions) {
         self.now = now;
         actions.list.append(&mut self.durable.restoring.wishes);
+        self.tell_taken(actions);
         if self.durable.is_on() && self.shard_count > 1 {
             self.durable.restoring.is_waiting = true;
             self.say_restored(1, actions);

@@ -27,7 +27,16 @@ pub(super) struct Taking {
     transfers: Vec<(ConnId, u32, PacketId)>,
     /// The QoS 2 identifier under which a durable session of this shard published it.
     pub(super) arrived: Option<(SessionNo, u16)>,
+    /// The same of a session of another shard, until the record of those who subscribed for themselves says it.
+    pub(super) origin: Option<(SessionNo, u16)>,
+    /// Who gets it through his own filters, while one gets it through a group.
+    aside: Option<Aside>,
+    /// Records of those who get it through groups, until all are known.
+    drawn_up: Vec<Published>,
 }
+
+/// A message's name, its takers, and their Subscription Identifiers.
+type Aside = (Option<MessageId>, Vec<Taker>, Vec<u32>);
 
 /// One durable session that gets it.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +67,14 @@ impl ShardCore {
         if terms.group.is_some() {
             // A session may get a message through its own filters and through its groups, and a record names it once.
             let view = *publication.view();
-            self.finish_taking(&view, actions);
+            let taking = &mut self.durable.taking;
+            let takers = std::mem::take(&mut taking.takers);
+            taking.aside = Some((taking.id.take(), takers, std::mem::take(&mut taking.ids)));
             self.deliver_taken((session, number), terms, publication, rules, actions);
-            self.finish_taking(&view, actions);
+            let drawn_up = self.draw_up(&view);
+            let taking = &mut self.durable.taking;
+            taking.drawn_up.extend(drawn_up);
+            (taking.id, taking.takers, taking.ids) = taking.aside.take().unwrap_or_default();
         } else {
             self.deliver_taken((session, number), terms, publication, rules, actions);
         }
@@ -149,22 +163,67 @@ impl ShardCore {
     pub(crate) fn note_gone(&mut self, session: u32, message: Option<MessageId>, actions: &mut Actions) {
         if message.is_some() && self.durable.taking.id == message {
             self.take_back(session);
-        } else {
+        } else if message.is_none_or(|message| !self.strike_out(session, message)) {
             self.note_done(session, message, actions);
         }
     }
 
+    /// Strikes a session out of a record of the message at hand. Whether there was one.
+    fn strike_out(&mut self, session: u32, message: MessageId) -> bool {
+        let taking = &mut self.durable.taking;
+        if let Some((id, takers, _)) = &mut taking.aside
+            && *id == Some(message)
+        {
+            takers.retain(|taker| taker.session != session);
+            return true;
+        }
+        // Who gets it through a group is alone in the record.
+        let before = taking.drawn_up.len();
+        taking.drawn_up.retain(|published| published.id != message);
+        taking.drawn_up.len() < before
+    }
+
     /// The message was handed out to all on this shard: it is recorded, if one of them needs that, and what waited for that goes
     /// through the gate.
+    ///
+    /// All who subscribed for themselves are in one record, the last of the message. With it stands under which identifier the
+    /// message came: were that in a record before, a crash between them would lose it for the others.
     pub(crate) fn finish_taking(&mut self, view: &MessageView<'_>, actions: &mut Actions) {
+        let published = self.draw_up(view);
         let taking = &mut self.durable.taking;
-        let Some(id) = taking.id.take() else { return };
-        if taking.takers.is_empty() {
-            taking.ids.clear();
+        if published.is_none() && taking.drawn_up.is_empty() {
             return;
         }
+        let mut drawn_up = std::mem::take(&mut taking.drawn_up);
+        let (count, are_all) = (drawn_up.len(), published.is_none());
+        for (mut published, nth) in drawn_up.drain(..).zip(1..) {
+            let is_last = are_all && nth == count;
+            published.arrived = self.durable.taking.arrived.take_if(|_| is_last);
+            self.record(Record::Published(Box::new(published)), actions);
+        }
+        self.durable.taking.drawn_up = drawn_up;
+        if let Some(mut published) = published {
+            let taking = &mut self.durable.taking;
+            published.arrived = taking.arrived.take().or_else(|| taking.origin.take());
+            self.record(Record::Published(Box::new(published)), actions);
+        }
+        let seq = self.durable.appended();
+        let mut transfers = std::mem::take(&mut self.durable.taking.transfers);
+        for (conn, session, packet_id) in transfers.drain(..) {
+            self.answer(Owed::Transfer { conn, session, packet_id }, Promise::of(seq), actions);
+        }
+        self.durable.taking.transfers = transfers;
+    }
+
+    /// The record of the message at hand, if anybody takes it.
+    fn draw_up(&mut self, view: &MessageView<'_>) -> Option<Published> {
+        let taking = &mut self.durable.taking;
+        let id = taking.id.take()?;
+        if taking.takers.is_empty() {
+            taking.ids.clear();
+            return None;
+        }
         let mut takers = std::mem::take(&mut taking.takers);
-        let arrived = taking.arrived.take();
         takers.sort_by_key(|taker| taker.receiver.session);
         let mut published = Published {
             id,
@@ -172,7 +231,7 @@ impl ShardCore {
             receivers: Vec::with_capacity(takers.len()),
             subscription_ids: Vec::new(),
             groups: Vec::new(),
-            arrived,
+            arrived: None,
         };
         for (taker, index) in takers.iter().zip(0_u32..) {
             published.receivers.push(taker.receiver);
@@ -184,13 +243,7 @@ impl ShardCore {
         takers.clear();
         self.durable.taking.takers = takers;
         self.durable.taking.ids.clear();
-        self.record(Record::Published(Box::new(published)), actions);
-        let seq = self.durable.appended();
-        let mut transfers = std::mem::take(&mut self.durable.taking.transfers);
-        for (conn, session, packet_id) in transfers.drain(..) {
-            self.answer(Owed::Transfer { conn, session, packet_id }, Promise::of(seq), actions);
-        }
-        self.durable.taking.transfers = transfers;
+        Some(published)
     }
 
     /// Records which messages were taken out of queues and sent.

@@ -49,6 +49,13 @@ pub enum MeshMessage {
     /// A QoS 2 publication of a durable session: as [`MeshMessage::Deliver`], but not twice to the same shard until the sender has
     /// said that its identifier is free.
     DeliverOnce(Box<Once>),
+    /// The sender has restarted and has a message that a session of another shard published.
+    Taken {
+        /// Whose.
+        session: SessionNo,
+        /// Under which identifier.
+        packet_id: u16,
+    },
     /// The identifier of a [`MeshMessage::DeliverOnce`] is free.
     Forget {
         /// Whose it was.
@@ -125,6 +132,8 @@ pub struct GroupKey(pub NonZeroU64);
 pub struct Once {
     /// The publisher's session and its packet identifier.
     pub origin: (SessionNo, u16),
+    /// Whether the client may have sent it before.
+    pub is_repeat: bool,
     /// What was published.
     pub message: Message,
 }

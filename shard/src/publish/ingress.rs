@@ -36,6 +36,8 @@ pub(crate) struct Came {
     version: Version,
     /// Present if the QoS is above 0.
     pub(crate) packet_id: Option<PacketId>,
+    /// Whether it may have been sent before. [MQTT5-3.3.1-1]; not all 3.x clients say so.
+    pub(crate) is_repeat: bool,
 }
 
 /// Which question comes next.
@@ -56,6 +58,7 @@ impl ShardCore {
             session: connection.session,
             version: connection.version,
             packet_id: publish.packet_id,
+            is_repeat: publish.dup || !connection.version.is_v5(),
         };
         if let Err(reason) =
             self.check_quota(conn, publish).and_then(|()| self.check_available(conn, publish))
@@ -88,7 +91,7 @@ impl ShardCore {
                 };
                 self.count_received_message(publish.qos);
                 if let Some(reason) = self.check_repeat(&came, publish) {
-                    self.acknowledge(&came, publish.qos, reason, Promise::NONE, actions);
+                    self.answer_repeat(&came, publish.qos, reason, actions);
                 } else {
                     self.take_publish(&came, &view, Step::Access, actions);
                 }
@@ -190,6 +193,19 @@ impl ShardCore {
             QoS::AtLeastOnce => self.check_store(),
             QoS::AtMostOnce => None,
         }
+    }
+
+    /// Answers what is not taken. That a message was taken before is true when all that was recorded is stored, and if it still
+    /// waits for its other takers, its answer comes with theirs.
+    fn answer_repeat(&mut self, came: &Came, qos: QoS, reason: ReasonCode, actions: &mut Actions) {
+        let mut promise = Promise::NONE;
+        if self.durable.is_on() && reason == ReasonCode::Success {
+            if came.packet_id.is_some_and(|packet_id| self.is_postponed(came.conn, packet_id)) {
+                return;
+            }
+            promise = Promise::of(self.durable.appended());
+        }
+        self.acknowledge(came, qos, reason, promise, actions);
     }
 
     /// What cannot be stored is refused before anything happens to it.

@@ -79,6 +79,7 @@ impl ShardCore {
             MeshMessage::Restored { round } => self.on_restored(round, actions),
             MeshMessage::Deliver(message) => self.on_deliver(from, &message, actions),
             MeshMessage::DeliverOnce(once) => self.on_deliver_once(from, &once, actions),
+            MeshMessage::Taken { session, packet_id } => self.on_taken(from, session, packet_id),
             MeshMessage::Forget { session, packet_id } => {
                 self.on_forget(session, packet_id, actions);
             }

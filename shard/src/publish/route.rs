@@ -177,8 +177,9 @@ impl ShardCore {
             let (qos, origin) = (publication.view().qos, self.durable.origin());
             let message = || match origin {
                 None => MeshMessage::Deliver(publication.keep()),
-                Some(origin) => {
-                    MeshMessage::DeliverOnce(Box::new(Once { origin, message: publication.keep() }))
+                Some((origin, is_repeat)) => {
+                    let message = publication.keep();
+                    MeshMessage::DeliverOnce(Box::new(Once { origin, is_repeat, message }))
                 }
             };
             self.send_weighed(shard, qos, message, actions);

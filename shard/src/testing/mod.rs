@@ -177,15 +177,18 @@ impl World {
 
     /// Lets the cores begin with what their logs say.
     pub(crate) fn begin(&mut self) {
-        for shard in 0..self.cores.len() {
-            let found = self.logs[shard].replay();
+        let all: Vec<log::Found> = self.logs.iter().map(Log::replay).collect();
+        let living: Vec<SessionNo> = all.iter().flat_map(|found| found.sessions.keys().copied()).collect();
+        for (shard, found) in all.into_iter().enumerate() {
             let first = u64::try_from(shard).unwrap() << 48 | 1;
             let core = &mut self.cores[shard];
             core.restore_ids(SessionNo(found.next_session.max(first)), MessageId(found.next_message));
             for session in found.sessions.into_values() {
                 core.restore_session(session, self.now);
             }
-            for (session, packet_id) in found.taken {
+            for (session, packet_id) in
+                found.taken.into_iter().filter(|(session, _)| living.contains(session))
+            {
                 core.restore_taken(session, packet_id);
             }
             for message in found.retained.values() {

@@ -14,6 +14,7 @@ use crate::publish::tests::*;
 use crate::testing::{Client, World, connect};
 
 mod away;
+mod exact;
 mod gate;
 mod groups;
 mod reclaim;
