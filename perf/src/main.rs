@@ -62,10 +62,10 @@ enum Command {
     /// waits until they are back. Every message is accounted for. 2,000,000 need some 16 GiB of free memory and a quarter of
     /// an hour; --connections 200000 --hold 20 shows the same in a minute.
     Million(million::Options),
-    /// Measure what durability costs: levels and mosquitto side by side, a backlog on disk, a start with stored sessions.
+    /// Measure what durability costs: levels and mosquitto side by side, a start with stored sessions.
     ///
     /// Each row is a fresh broker on a fresh folder of the disk that --folder is on. All rows with their full sizes take some ten
-    /// minutes and 20 GiB of disk; --row p2p ack takes one.
+    /// minutes and some GiB of disk; --row p2p ack takes one.
     Durable(Box<durable::Options>),
     /// Measure what one fdatasync costs on a disk.
     Fsync(durable::disk::Options),

@@ -1,4 +1,4 @@
-//! What durability costs: levels side by side, what a backlog takes, how fast a broker comes back.
+//! What durability costs: levels side by side, how fast a broker comes back.
 //!
 //! Each row is a fresh broker on a fresh folder of the same disk. Beside Dunlin's figures stand the numbers of its own log
 //! (syncs, records per sync) and what one fdatasync costs on that disk without any broker.
@@ -34,12 +34,6 @@ pub(crate) struct Options {
     /// Pairs of p2p.
     #[arg(long, default_value_t = 1_000)]
     pairs: u32,
-    /// Offline sessions of the row backlog.
-    #[arg(long, default_value_t = 10_000)]
-    backlog_sessions: u32,
-    /// Messages for each of them, of 1 KiB.
-    #[arg(long, default_value_t = 1_000)]
-    backlog_messages: u32,
     /// Stored sessions of the row boot.
     #[arg(long, default_value_t = 1_000_000)]
     boot_sessions: u32,
@@ -82,8 +76,6 @@ enum Row {
     P2p,
     /// Time to PUBACK at a low rate, against one fdatasync.
     Ack,
-    /// Offline sessions of one topic: disk per message, and how fast they get it all.
-    Backlog,
     /// Start and memory with very many stored sessions.
     Boot,
 }
@@ -138,9 +130,6 @@ fn measure(options: &Options, stand: &Stand, folder: &Path) -> Result<Results, E
     }
     if takes(Row::Ack) {
         results.ack = stand.ack()?;
-    }
-    if takes(Row::Backlog) {
-        results.backlog = Some(stand.backlog(options.backlog_sessions, options.backlog_messages)?);
     }
     if takes(Row::Boot) {
         results.boot = Some(stand.boot(options.boot_sessions, options.boot_messages)?);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::disk::SyncTimes;
-use super::rows::{Backlog, Boot, Run, float};
+use super::rows::{Boot, Run, float};
 use crate::bench::machine::Environment;
 
 /// Everything that a run has measured.
@@ -14,16 +14,13 @@ pub(crate) struct Results {
     pub(crate) sync: SyncTimes,
     pub(crate) p2p: Vec<Run>,
     pub(crate) ack: Vec<Run>,
-    pub(crate) backlog: Option<Backlog>,
     pub(crate) boot: Option<Boot>,
 }
 
 impl Results {
     /// Whether every message was accounted for.
     pub(crate) fn is_clean(&self) -> bool {
-        self.p2p.iter().chain(&self.ack).all(|run| run.clean)
-            && self.backlog.iter().all(|backlog| backlog.clean)
-            && self.boot.iter().all(|boot| boot.clean)
+        self.p2p.iter().chain(&self.ack).all(|run| run.clean) && self.boot.iter().all(|boot| boot.clean)
     }
 
     /// Everything as JSON.
@@ -45,9 +42,6 @@ impl Results {
         if !self.ack.is_empty() {
             text.push_str(&heading("1,000 messages a second over 50 pairs: the time to PUBACK"));
             self.ack.iter().for_each(|run| text.push_str(&self.line(run)));
-        }
-        if let Some(backlog) = &self.backlog {
-            text.push_str(&backlog.text());
         }
         if let Some(boot) = &self.boot {
             text.push_str(&boot.text());
@@ -79,26 +73,6 @@ fn heading(title: &str) -> String {
         "\n### {title}\n\n| who | CPU us/message | messages/s | delivered p99 us | PUBACK p50 us | PUBACK p99 us | in fdatasync p99 | \
          syncs/s | records/sync |\n|---|---|---|---|---|---|---|---|---|\n"
     )
-}
-
-impl Backlog {
-    fn text(&self) -> String {
-        let deliveries = u64::from(self.sessions) * u64::from(self.messages);
-        let over = float(self.disk_bytes.saturating_sub(self.payload_bytes)) / float(deliveries.max(1));
-        let appended = self.appended_bytes.map_or_else(|| "-".to_owned(), mib);
-        format!(
-            "\n### {} offline sessions of one topic, {} messages of 1 KiB\n\n\
-             | payload once | on disk at most | records written in all | beyond the payload, per session and message | drained | resident after |\n\
-             |---|---|---|---|---|---|\n\
-             | {} | {} | {appended} | {over:.1} B | {:.0} messages/s | {} |\n",
-            self.sessions,
-            self.messages,
-            mib(self.payload_bytes),
-            mib(self.disk_bytes),
-            self.drained_per_second,
-            mib(self.resident_bytes),
-        )
-    }
 }
 
 impl Boot {
@@ -144,18 +118,11 @@ mod tests {
             sync,
             p2p: vec![run.clone()],
             ack: vec![Run { clean: false, ..run }],
-            backlog: Some(Backlog {
-                sessions: 10,
-                messages: 10,
-                disk_bytes: 4_200,
-                payload_bytes: 1_000,
-                ..Backlog::default()
-            }),
             boot: Some(Boot { sessions: 1_000, ready_ms: 1_500, resident_bytes: 1 << 20, ..Boot::default() }),
             ..Results::default()
         };
         let text = results.markdown();
-        for part in ["| 3.0 |", "not everything", "32.0 B", "| 1.50 s | 1.0 MiB | 1049 B |"] {
+        for part in ["| 3.0 |", "not everything", "| 1.50 s | 1.0 MiB | 1049 B |"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!results.is_clean() && results.json().contains("\"ack_p99_us\": 900.0"));

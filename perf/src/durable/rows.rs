@@ -7,10 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::server::{Level, Recovery, Server, Site, pause};
+use super::server::{Level, Recovery, Server, Site};
 use crate::bench::say;
 use crate::error::Error;
-use crate::files;
 
 /// Where brokers and generator stand.
 #[derive(Clone, Debug)]
@@ -40,23 +39,6 @@ pub(crate) struct Run {
     pub(crate) sync_p99_us: Option<u64>,
     pub(crate) clean: bool,
     /// The generator's whole report.
-    pub(crate) report: Value,
-}
-
-/// What a backlog took, and how it went away.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Backlog {
-    pub(crate) sessions: u32,
-    pub(crate) messages: u32,
-    /// Bytes of payload, stored once.
-    pub(crate) payload_bytes: u64,
-    /// The most that the data directory took on the disk, less what it took before the first message.
-    pub(crate) disk_bytes: u64,
-    /// What the log's records took (appended bytes), if the broker says so.
-    pub(crate) appended_bytes: Option<u64>,
-    pub(crate) drained_per_second: f64,
-    pub(crate) resident_bytes: u64,
-    pub(crate) clean: bool,
     pub(crate) report: Value,
 }
 
@@ -125,49 +107,6 @@ impl Stand {
         Ok(run)
     }
 
-    /// Sessions of one topic that are away while messages come, and return.
-    pub(crate) fn backlog(&self, sessions: u32, messages: u32) -> Result<Backlog, Error> {
-        say(&format!("backlog: {sessions} offline sessions, {messages} messages … "));
-        self.site.clear();
-        let server = Server::start(&self.site, Level::Commit, START_PATIENCE)?;
-        let plan = self.site.folder.join("backlog.toml");
-        files::write(&plan, include_str!("backlog.toml"))?;
-        let mut command = self.generator(&server);
-        command.arg("run").arg(&plan);
-        for (name, value) in [("sessions", sessions), ("messages", messages)] {
-            command.args(["--set", &format!("{name}={value}")]);
-        }
-        let appended =
-            |server: &Server| Ok::<_, Error>(server.log_numbers()?.get("store.appended_bytes").copied());
-        let (empty, empty_appended) = (server.disk_bytes(), appended(&server)?);
-        let mut child = command.spawn().map_err(|source| Error::host("starting dunlin-loadgen", source))?;
-        let mut most = 0;
-        while child.try_wait().is_ok_and(|status| status.is_none()) {
-            most = most.max(server.disk_bytes());
-            pause(Duration::from_millis(250));
-        }
-        let (report, clean) = finish(Ok(child))?;
-        let grown = appended(&server)?.zip(empty_appended).map(|(now, then)| now.saturating_sub(then));
-        let backlog = Backlog {
-            sessions,
-            messages,
-            payload_bytes: u64::from(messages) * 1_024,
-            disk_bytes: most.saturating_sub(empty),
-            appended_bytes: grown,
-            drained_per_second: drain_rate(&report, u64::from(sessions) * u64::from(messages)),
-            resident_bytes: server.resident_bytes(),
-            clean,
-            report,
-        };
-        server.kill();
-        say(&format!(
-            "{} MB on disk, {:.0}/s drained\n",
-            backlog.disk_bytes >> 20,
-            backlog.drained_per_second
-        ));
-        Ok(backlog)
-    }
-
     /// Leaves sessions with messages behind, kills the broker, and starts it again.
     pub(crate) fn boot(&self, sessions: u32, messages: u32) -> Result<Boot, Error> {
         say(&format!("boot: {sessions} sessions, {messages} messages each … "));
@@ -213,17 +152,6 @@ fn finish(child: std::io::Result<Child>) -> Result<(Value, bool), Error> {
         child.wait_with_output().map_err(|source| Error::host("waiting for dunlin-loadgen", source))?;
     let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     Ok((report, output.status.success()))
-}
-
-/// Deliveries a second while the sessions came back: all of them over the length of that stage.
-fn drain_rate(report: &Value, deliveries: u64) -> f64 {
-    let stages = report["stages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let Some(stage) = stages.iter().find(|stage| stage["name"] == "return") else { return 0.0 };
-    let at = |field: &str| stage[field].as_f64();
-    match (at("start_ns"), at("end_ns")) {
-        (Some(from), Some(until)) if until > from => float(deliveries) * 1e9 / (until - from),
-        (Some(_) | None, Some(_) | None) => 0.0,
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]

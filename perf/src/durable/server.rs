@@ -266,7 +266,7 @@ fn accepts(address: SocketAddr) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a tool may sleep while others work")]
-pub(super) fn pause(time: Duration) {
+fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
