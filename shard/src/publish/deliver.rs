@@ -98,7 +98,8 @@ impl ShardCore {
     ///
     /// [MQTT5-4.6.0-5] [MQTT5-4.6.0-6] [MQTT311-4.6.0-5] [MQTT311-4.6.0-6]: what waits goes before what comes, so each
     /// subscriber gets the messages of one publisher, topic and QoS in their order.
-    #[inline]
+    // Called from one loop; as a call of its own a copy to a QoS 0 subscriber costs 31 instructions more, of 427 (`cargo perf icount`).
+    #[inline(always)]
     pub(super) fn deliver(
         &mut self,
         session: u32,
