@@ -11,6 +11,8 @@ use crate::log::frame::{ALIGN_BYTES, HEADER_BYTES, Header};
 /// One segment's file under a window of a megabyte. What the disk cannot read counts as zeros, which are no frame.
 pub(crate) struct Reader {
     file: Arc<dyn DiskFile>,
+    /// Length of the file, as long as nobody shortens it but through [`Reader::shorten`].
+    bytes: u64,
     seed: u32,
     /// Bytes from `window_at` on, aligned as archives must be.
     window: AlignedVec,
@@ -31,7 +33,14 @@ pub(crate) struct Sound<'a> {
 impl Reader {
     /// Reads a segment whose checksums begin with `seed`.
     pub(crate) fn new(file: Arc<dyn DiskFile>, seed: u32) -> Self {
-        Self { file, seed, window: AlignedVec::new(), window_at: 0, window_bytes: SCAN_BYTES }
+        Self {
+            bytes: file.bytes(),
+            file,
+            seed,
+            window: AlignedVec::new(),
+            window_at: 0,
+            window_bytes: SCAN_BYTES,
+        }
     }
 
     /// The same with another window.
@@ -42,7 +51,12 @@ impl Reader {
 
     /// Length of the file.
     pub(crate) fn bytes(&self) -> u64 {
-        self.file.bytes()
+        self.bytes
+    }
+
+    /// The file was cut here: nothing behind is asked for, which the disk would refuse together with the last bytes before.
+    pub(crate) fn shorten(&mut self, bytes: u64) {
+        self.bytes = self.bytes.min(bytes);
     }
 
     /// The frame at `offset`, if there is a sound one.
@@ -80,7 +94,7 @@ impl Reader {
     /// Bytes of the file, through the window. `None` past its end.
     pub(crate) fn view(&mut self, offset: u64, bytes: usize) -> Option<&[u8]> {
         let end = offset.checked_add(u64::try_from(bytes).ok()?)?;
-        if end > self.file.bytes() {
+        if end > self.bytes {
             return None;
         }
         let window_end = self.window_at.checked_add(u64::try_from(self.window.len()).ok()?)?;
@@ -92,7 +106,7 @@ impl Reader {
     }
 
     fn fill(&mut self, offset: u64, bytes: usize) -> Option<()> {
-        let left = usize::try_from(self.file.bytes().checked_sub(offset)?).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.bytes.checked_sub(offset)?).unwrap_or(usize::MAX);
         let take = bytes.max(self.window_bytes).min(left);
         self.window.resize(take, 0);
         self.window_at = offset;

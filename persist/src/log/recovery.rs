@@ -374,8 +374,9 @@ impl Reading<'_> {
         }
         if self.mend == Mend::Yes {
             if !is_empty && end.offset < self.files[end.index].reader.bytes() {
-                let segment = &self.files[end.index];
+                let segment = &mut self.files[end.index];
                 segment.file.truncate(end.offset).map_err(OpenError::io("shorten", &path))?;
+                segment.reader.shorten(end.offset);
                 segment.file.sync().map_err(OpenError::io("sync", &path))?;
                 if let Some(noted) = self.read.segments.last_mut() {
                     noted.disk_bytes = end.offset;
