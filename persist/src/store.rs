@@ -95,9 +95,18 @@ impl Store {
         out.extend(self.told.drain(..));
     }
 
-    /// The next record of the oldest segment that may still hold, if cleaning is due: the core says again what of it holds, and the
-    /// caller appends that before it asks for the next. Called a few times per tick until `None`; the store sets the pace.
-    /// Tombstones, and messages that nobody waits for, are not offered.
+    /// The next record of the oldest segment that may still hold, if cleaning is due. The caller appends what of it holds before it
+    /// asks for the next: the asking says that the last one has been answered, and its place may be freed. Called a few times per
+    /// tick until `None`; the store sets the pace. Tombstones, and messages that nobody waits for, are not offered.
+    ///
+    /// What to answer, so that a replay without the old record comes to the same:
+    /// * [`Record::Published`]: the message under its name, for those who still need it.
+    /// * [`Record::Retained`]: itself, if it is still what its topic retains.
+    /// * Any record of a session that lives: **the session's whole image of this moment**, a [`Record::Session`] with its queue; once
+    ///   is enough for all of its records in the segment. Never the record itself: one that said again that a session is attached, or has
+    ///   subscribed, would stand behind messages that wait for it, and a replay, which meets those first, would not know for whom.
+    /// * [`Record::Arrived`] of a session that lives on another shard: itself, while the identifier waits.
+    /// * Anything else: nothing.
     pub fn next_reclaimable(&mut self) -> Option<Record> {
         self.log.next_reclaimable()
     }

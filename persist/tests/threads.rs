@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use dunlin_persist::record::Session;
 use dunlin_persist::{
     FetchedMessage, MessageId, OpenError, Opened, Options, RealDisk, Record, SessionNo, Store, SyncMode,
     Told, Waker, open,
@@ -96,6 +97,17 @@ fn what_was_not_yet_synced_at_a_kill_is_there_at_the_second_start_too() {
     std::fs::remove_dir_all(&root).unwrap();
 }
 
+/// The session as it stands when message `id` was the last one: ten wait.
+fn image(session: u64, client_id: &str, id: u64) -> Record {
+    Record::Session(Box::new(Session {
+        session: SessionNo(session),
+        client_id: client_id.into(),
+        expiry_seconds: u32::MAX,
+        queue: (id.saturating_sub(9).max(1)..=id).map(MessageId).collect(),
+        ..Session::default()
+    }))
+}
+
 #[test]
 fn four_shards_share_the_threads_and_a_restart_finds_everything() {
     let root = folder("shards");
@@ -117,7 +129,9 @@ fn four_shards_share_the_threads_and_a_restart_finds_everything() {
                     while let Some(record) = shard.store.next_reclaimable() {
                         match &record {
                             Record::Published(published) if published.id.0 + 10 <= id => {}
-                            _ => shard.append(&record),
+                            Record::Published(_) => shard.append(&record),
+                            // Said as it was, it would stand behind messages that wait, and a replay would not know for whom.
+                            _ => shard.append(&image(session, &format!("client-{index}"), id)),
                         }
                     }
                 }
