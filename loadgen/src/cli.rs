@@ -194,7 +194,8 @@ pub(crate) enum Command {
     /// Wait for coordinators (a run with --agents) and run what they ask for, until killed.
     ///
     /// One coordinator at a time. Its run is ended when it falls silent. Coordinator and agents must be of the same
-    /// version, and have the same --token FILE unless all of it happens on the loopback device.
+    /// version, and have the same --token FILE unless all of it happens on the loopback device. With --prometheus each
+    /// run serves its figures there while it is under way.
     Agent {
         /// Where to listen; port 0 takes a free one, which is printed.
         #[arg(long, default_value = "127.0.0.1:7883", value_name = "ADDRESS:PORT")]

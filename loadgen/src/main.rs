@@ -201,7 +201,8 @@ fn run_plan(arguments: &PlanArgs, common: &RunArgs) -> ExitCode {
 
 /// Waits for coordinators.
 fn agent(listen: SocketAddr, arguments: &RunArgs) -> ExitCode {
-    let served = token(arguments, [listen]).and_then(|token| lab::serve(listen, &token, lab::is_run));
+    let house = lab::House { check: lab::is_run, prometheus: arguments.output.prometheus };
+    let served = token(arguments, [listen]).and_then(|token| lab::serve(listen, &token, &house));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),
@@ -229,7 +230,8 @@ fn coordinate(cli: &Cli) -> ExitCode {
 fn over_agents(cli: &Cli) -> Result<LabReport, Box<dyn std::error::Error>> {
     let arguments = &cli.settings;
     if arguments.output.prometheus.is_some() {
-        let why = "the running figures are the agents' and are not sent here while they run; leave it out"
+        let why = "the running figures are the agents'; start each with `dunlin-loadgen agent --prometheus ADDRESS` \
+                   and scrape them all"
             .to_owned();
         return Err(LabError::Refused { who: "--prometheus with --agents".to_owned(), why }.into());
     }

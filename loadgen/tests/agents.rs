@@ -9,8 +9,8 @@
 
 mod listener;
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -109,6 +109,31 @@ fn an_agent_serves_one_run_after_the_other_and_says_how_it_ended() {
     let output = run(&[&agent], &format!("-n 3 --seconds 0.1 --patience 1 --target {nobody}"));
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("without progress"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_an_agent_runs_serves_its_figures_where_the_agent_says() {
+    let (broker, ..) = listen("127.0.0.1:0", false);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let agent = Agent::start(&["--prometheus", &free.to_string()]);
+    let mut running = coordinator(&[&agent], &format!("-n 3 --seconds 4 --target {broker}"));
+    let mut running = running.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut figures = String::new();
+    while running.try_wait().unwrap().is_none() && !figures.contains("connections_open 3") {
+        if let Ok(mut stream) = TcpStream::connect(free) {
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            // A run that ends while it answers is asked no more.
+            drop(stream.read_to_string(&mut answer));
+            figures = answer;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(running.wait().unwrap().success());
+    assert!(figures.contains("connections_open 3"), "{figures}");
+    let output = run(&[&agent], &format!("-n 3 --target {broker} --prometheus {free}"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("agent --prometheus"), "{}", text(&output.stderr));
 }
 
 #[test]

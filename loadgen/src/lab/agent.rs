@@ -15,22 +15,27 @@ use super::parcel::Parcel;
 use super::secret::{Role, Token, challenge};
 use super::{LabError, wall_ns};
 
-/// Serves coordinators on `address` for ever. `check` says what is wrong with a command line before it is run.
+/// What an agent decides for itself about the runs that it is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct House {
+    /// Says what is wrong with a command line before it is run.
+    pub(crate) check: fn(&[String]) -> Result<(), String>,
+    /// Where a run serves its figures to Prometheus while it is under way: the operator of this host says it, not the coordinator.
+    pub(crate) prometheus: Option<SocketAddr>,
+}
+
+/// Serves coordinators on `address` for ever.
 ///
 /// # Errors
 /// When the address can't be listened on.
-pub(crate) fn serve(
-    address: SocketAddr,
-    token: &Token,
-    check: fn(&[String]) -> Result<(), String>,
-) -> Result<(), LabError> {
+pub(crate) fn serve(address: SocketAddr, token: &Token, house: &House) -> Result<(), LabError> {
     let network = |source| LabError::Network { who: format!("listening on {address}"), source };
     let listener = TcpListener::bind(address).map_err(network)?;
     let address = listener.local_addr().map_err(network)?;
     say(&format!("agent {} listens on {address}", env!("CARGO_PKG_VERSION")));
     loop {
         let (stream, peer) = listener.accept().map_err(network)?;
-        let ended = Line::new(stream).and_then(|line| attend(line, token, check));
+        let ended = Line::new(stream).and_then(|line| attend(line, token, house));
         match ended {
             Ok(what) => say(&format!("{peer}: {what}")),
             Err(error) => say(&format!("{peer}: {error}")),
@@ -39,7 +44,7 @@ pub(crate) fn serve(
 }
 
 /// One coordinator, from its greeting to its end.
-fn attend(mut line: Line, token: &Token, check: fn(&[String]) -> Result<(), String>) -> io::Result<String> {
+fn attend(mut line: Line, token: &Token, house: &House) -> io::Result<String> {
     let ours = challenge()?;
     line.say(&Message::Hello {
         version: VERSION,
@@ -68,7 +73,7 @@ fn attend(mut line: Line, token: &Token, check: fn(&[String]) -> Result<(), Stri
     }
     line.say(&Message::Proof { proof: token.proof(Role::Agent, [&theirs, &ours]) })?;
     line.trust();
-    Shift { line, heard_at: now(), job: None }.work(check)
+    Shift { line, heard_at: now(), job: None }.work(house)
 }
 
 /// The conversation after the greeting.
@@ -79,12 +84,12 @@ struct Shift {
 }
 
 impl Shift {
-    fn work(mut self, check: fn(&[String]) -> Result<(), String>) -> io::Result<String> {
+    fn work(mut self, house: &House) -> io::Result<String> {
         loop {
             match self.line.hear(TURN) {
                 Ok(Some(message)) => {
                     self.heard_at = now();
-                    if let Some(end) = self.answer(message, check)? {
+                    if let Some(end) = self.answer(message, house)? {
                         return Ok(end);
                     }
                 }
@@ -107,15 +112,11 @@ impl Shift {
     }
 
     /// Deals with a message; returns how the conversation ended, if it did.
-    fn answer(
-        &mut self,
-        message: Message,
-        check: fn(&[String]) -> Result<(), String>,
-    ) -> io::Result<Option<String>> {
+    fn answer(&mut self, message: Message, house: &House) -> io::Result<Option<String>> {
         match message {
             Message::Ping { asked } => self.line.say(&Message::Pong { asked, seen: wall_ns() })?,
             Message::Run { arguments, parcel, start_ns } if self.job.is_none() => {
-                match Job::begin(arguments, parcel.as_ref(), start_ns, check) {
+                match Job::begin(arguments, parcel.as_ref(), start_ns, house) {
                     Ok(job) => self.job = Some(job),
                     Err(why) => self.line.say(&Message::Refused { why })?,
                 }
@@ -156,7 +157,7 @@ impl Job {
         mut arguments: Vec<String>,
         parcel: Option<&Parcel>,
         start_ns: i64,
-        check: fn(&[String]) -> Result<(), String>,
+        house: &House,
     ) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| format!("finding the program: {error}"))?;
         // From here on dropping it removes the folder.
@@ -170,7 +171,10 @@ impl Job {
             let laid_out = parcel.lay_out(folder, &mut arguments);
             laid_out.map_err(|error| format!("keeping the scenario's files: {error}"))?;
         }
-        check(&arguments)?;
+        (house.check)(&arguments)?;
+        if let Some(address) = house.prometheus {
+            arguments.extend(["--prometheus".to_owned(), address.to_string()]);
+        }
         job.command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(job)
     }

@@ -18,7 +18,7 @@ mod result;
 mod secret;
 mod share;
 
-pub(crate) use agent::serve;
+pub(crate) use agent::{House, serve};
 pub(crate) use coordinator::{LabPlan, LossPolicy, run};
 pub(crate) use cut::cut;
 pub(crate) use result::LabReport;
@@ -99,7 +99,7 @@ pub(crate) fn is_run(arguments: &[String]) -> Result<(), String> {
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
     let output = &cli.settings.output;
     if output.out.is_some() || output.prometheus.is_some() {
-        return Err("an agent writes no files and serves nobody: leave out --out and --prometheus".to_owned());
+        return Err("leave out --out and --prometheus: an agent writes no files, and serves what its own command line says".to_owned());
     }
     if is_divisible(&cli.command) && cli.settings.lab.agents.is_empty() {
         return Ok(());

@@ -244,7 +244,7 @@ impl Traffic {
                 return Ok(());
             }
             self.live.turn(now);
-            let wake_at = self.send_due(now, engine.outbox()).min(deadline);
+            let wake_at = self.send_due(now, engine.outbox()).min(deadline).min(now.after(SECOND_NS));
             let wake_at = (!spin).then_some(wake_at);
             engine.turn(self, clock, wake_at).map_err(host("waiting for the rings"))?;
         }
