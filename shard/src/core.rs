@@ -242,6 +242,7 @@ impl ShardCore {
             }
             Due::Stop => self.on_stop_due(actions),
             Due::Review => self.on_reviews_due(actions),
+            Due::Wills => self.on_wills_due(),
         }
     }
 

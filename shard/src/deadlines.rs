@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Stop,
     /// The next step of asking for subscriptions again.
     Review,
+    /// The next step of publishing Wills that waited for room.
+    Wills,
 }
 
 /// Names one armed deadline, to take it back.
@@ -62,6 +64,7 @@ impl Due {
             Self::Traffic(index) => TimerKey::new(2, index),
             Self::Stop => TimerKey::new(3, 0),
             Self::Review => TimerKey::new(4, 0),
+            Self::Wills => TimerKey::new(5, 0),
         }
     }
 
@@ -72,6 +75,7 @@ impl Due {
             2 => Some(Self::Traffic(key.index())),
             3 => Some(Self::Stop),
             4 => Some(Self::Review),
+            5 => Some(Self::Wills),
             _ => None,
         }
     }
@@ -83,7 +87,14 @@ mod tests {
 
     #[test]
     fn what_is_armed_comes_back() {
-        let all = [Due::Connection(7), Due::Session(0), Due::Traffic((1 << 28) - 1), Due::Stop, Due::Review];
+        let all = [
+            Due::Connection(7),
+            Due::Session(0),
+            Due::Traffic((1 << 28) - 1),
+            Due::Stop,
+            Due::Review,
+            Due::Wills,
+        ];
         let mut deadlines = Deadlines::new();
         for due in all {
             deadlines.arm(Mono(1), due);

@@ -5,6 +5,7 @@ use crate::connection::{Ending, Refusal, State};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
 use crate::limits::{STOP_STEP_COUNT, STOP_WILL_LINGER_MS};
+use crate::session::will::Will;
 use crate::time::Mono;
 
 /// How far stopping has come.
@@ -44,14 +45,16 @@ impl ShardCore {
     }
 
     /// A session that does not outlive the process has its Will published whatever its delay (§MQTT5 3.1.3.2.2). One that is on the
-    /// disk keeps a delayed Will, whose time goes on counting.
+    /// disk keeps a delayed Will, whose time goes on counting, and one that finds no room.
     fn stop_wills(&mut self, next_session: u32) {
         let end = self.sessions.index_end();
         let step_end = end.min(next_session.saturating_add(STOP_STEP_COUNT));
+        let is_full = self.durable.is_full_somewhere();
         for index in next_session..step_end {
             let Some(session) = self.sessions.id_at(index) else { continue };
             let is_kept = self.sessions.get(session).is_some_and(|session| {
-                session.number().is_some() && session.will().is_some_and(|will| will.delay_seconds > 0)
+                let waits = |will: &Will| will.delay_seconds > 0 || (is_full && will.needs_room());
+                session.number().is_some() && session.will().is_some_and(waits)
             });
             if !is_kept {
                 self.release_will(session);

@@ -45,6 +45,7 @@ impl Asked {
             | MeshMessage::Credit { .. }
             | MeshMessage::Stored { .. }
             | MeshMessage::Taken { .. }
+            | MeshMessage::StoreState(_)
             | MeshMessage::Restored { .. }
             | MeshMessage::Interest(_)
             | MeshMessage::InterestSeen { .. }

@@ -19,6 +19,7 @@ use crate::core::ShardCore;
 use crate::ids::{ConnId, SessionId};
 use crate::metrics::Counter;
 use crate::publish::Subscribing;
+use crate::session::will::DueWill;
 use dunlin_wire::types::PacketType;
 
 /// What has to be safe before an answer may be given.
@@ -116,6 +117,8 @@ pub(crate) enum Owed {
     },
     /// A record that undoes what other shards now have.
     Record(Box<Record>),
+    /// Other shards have a Will that was published: it is not to be published again.
+    WillGone(Box<DueWill>),
     /// A client's QoS 2 message whose other takers have it: it is handed out here.
     Postponed(Box<Postponed>),
 }
@@ -130,7 +133,7 @@ impl Owed {
             | Self::Release { conn, .. } => Some(*conn),
             Self::SubAck(work) => Some(work.conn()),
             Self::Postponed(postponed) => Some(postponed.conn()),
-            Self::Record(_) => None,
+            Self::Record(_) | Self::WillGone(_) => None,
         }
     }
 }
@@ -325,6 +328,7 @@ impl ShardCore {
                 self.say_released(conn, session, packet_id, actions);
             }
             Owed::Record(record) => self.record(*record, actions),
+            Owed::WillGone(due) => self.record_will_gone(due.session(), actions),
             Owed::Postponed(postponed) => self.route_postponed(*postponed, actions),
         }
     }
@@ -410,6 +414,9 @@ impl ShardCore {
             Owed::Transfer { .. } => {}
             // What it undoes stays: better twice than never.
             Owed::Record(_) => {}
+            Owed::WillGone(due) if failure == Failure::Full => self.on_will_refused(*due),
+            // It is in the log, if its session is, and is published after the restart.
+            Owed::WillGone(_) => {}
         }
     }
 }

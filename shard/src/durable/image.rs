@@ -18,6 +18,8 @@ impl ShardCore {
         let entry = self.sessions.get(id)?;
         let number = entry.number()?;
         let (outgoing, queue) = messages_of(entry);
+        let is_away = entry.link.conn().is_none();
+        let will = entry.will().or_else(|| self.durable.waiting_will(number).filter(|_| is_away));
         let incoming = entry.traffic.windows.as_deref();
         let incoming =
             incoming.map_or_else(Vec::new, |windows| windows.incoming.iter().map(PacketId::get).collect());
@@ -26,8 +28,8 @@ impl ShardCore {
             client_id: entry.client_id.clone(),
             user_name: entry.user_name().map(Into::into),
             expiry_seconds: entry.expiry_seconds,
-            detached_at_ms: entry.link.conn().is_none().then(|| entry.detached_at.to_wall(self.now).0),
-            will: entry.will().map(will_record),
+            detached_at_ms: is_away.then(|| entry.detached_at.to_wall(self.now).0),
+            will: will.map(will_record),
             subscriptions: self.subscriptions_of(id),
             incoming,
             outgoing,

@@ -5,7 +5,7 @@
 //! hears [`crate::Event::Stored`]. `taking.rs` collects who gets a message and records it once; `gate.rs` keeps what may not
 //! be said yet; `confirm.rs` is the same between shards; `away.rs` is a session without a connection, `waking.rs` reads its
 //! messages back; `image.rs` and `reclaim.rs` say again what still holds of a part of the log that is about to be freed;
-//! `restore.rs` begins after a restart.
+//! `restore.rs` begins after a restart; `wills.rs` keeps Wills while a disk is full.
 
 mod away;
 mod confirm;
@@ -18,6 +18,7 @@ mod reclaim;
 mod restore;
 mod taking;
 mod waking;
+mod wills;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,7 @@ use self::once::Origins;
 pub(crate) use self::publish::Postponed;
 use self::restore::Restoring;
 use self::taking::Taking;
+use self::wills::Room;
 
 /// What a shard keeps for durability. One per shard, on its core.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Durable {
     /// Sessions that have ended, whose messages of shared subscriptions go to other members.
     estates: BTreeMap<SessionNo, Estate>,
     restoring: Restoring,
+    /// Whether there is room on the shards' disks, and the Wills that wait for it.
+    room: Room,
 }
 
 /// A message that was taken out of a queue and given a packet identifier.
@@ -109,6 +113,7 @@ impl Durable {
             away_count: 0,
             estates: BTreeMap::new(),
             restoring: Restoring::default(),
+            room: Room::default(),
         }
     }
 
@@ -235,9 +240,11 @@ impl ShardCore {
             return;
         }
         self.durable.state = state;
+        self.tell_store_state(state, actions);
         if state == StoreState::Failed {
             self.fail_gate(actions);
         }
+        self.release_waiting_wills();
     }
 
     /// Records up to this one are on the disk: what waited for them is said.
@@ -274,6 +281,10 @@ impl ShardCore {
         let durable = &self.durable;
         assert_eq!(durable.gate.len(), 0, "an answer waits");
         assert!(durable.estates.is_empty(), "an ended session has messages");
+        assert!(
+            durable.waiting_wills() == 0 || durable.is_full_somewhere(),
+            "a Will waits although there is room"
+        );
         assert!(durable.done.is_none() && durable.sent.is_empty(), "something noted was not recorded");
         assert!(self.durable.confirmations.iter().all(Confirmations::is_idle), "a shard waits");
         if self.sessions.len() == 0 {

@@ -11,7 +11,7 @@ pub(crate) mod lane;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use dunlin_persist::SessionNo;
+use dunlin_persist::{SessionNo, StoreState};
 use dunlin_wire::types::SubscriptionOptions;
 
 use crate::durable::Ask;
@@ -56,6 +56,8 @@ pub enum MeshMessage {
         /// Under which identifier.
         packet_id: u16,
     },
+    /// How the sender's log is: when it is full, Wills wait.
+    StoreState(StoreState),
     /// The identifier of a [`MeshMessage::DeliverOnce`] is free.
     Forget {
         /// Whose it was.

@@ -76,6 +76,7 @@ impl ShardCore {
             MeshMessage::Stored { kind, count, is_refused } => {
                 self.on_confirmed(from, kind, count, is_refused, actions);
             }
+            MeshMessage::StoreState(state) => self.on_shard_store_state(from, state),
             MeshMessage::Restored { round } => self.on_restored(round, actions),
             MeshMessage::Deliver(message) => self.on_deliver(from, &message, actions),
             MeshMessage::DeliverOnce(once) => self.on_deliver_once(from, &once, actions),

@@ -37,6 +37,18 @@ pub(crate) struct DueWill {
     session: Option<SessionNo>,
 }
 
+impl DueWill {
+    /// The Will.
+    pub(crate) const fn will(&self) -> &Will {
+        &self.will
+    }
+
+    /// The durable session whose it was.
+    pub(crate) const fn session(&self) -> Option<SessionNo> {
+        self.session
+    }
+}
+
 impl Will {
     /// The Will of an accepted CONNECT. One allocation.
     pub(crate) fn of_connect(will: &packet::Will<'_>, client_id: &str, peer: Peer) -> Self {
@@ -60,6 +72,12 @@ impl Will {
     /// A Will that was recorded before a restart.
     pub(crate) const fn restored(message: Message, delay_seconds: u32, peer: Peer) -> Self {
         Self { message, delay_seconds, peer }
+    }
+
+    /// Whether a disk that is full would lose it for somebody.
+    pub(crate) fn needs_room(&self) -> bool {
+        let message = self.message.view();
+        message.qos > QoS::AtMostOnce || message.retain
     }
 
     /// Where the client was.
@@ -104,7 +122,7 @@ impl ShardCore {
     pub(crate) fn publish_will(&mut self, due: DueWill, actions: &mut Actions) {
         let token = self.draw_token();
         let Some(authorizer) = &mut self.hooks.authorizer else {
-            self.publish_will_now(&due, actions);
+            self.publish_will_now(due, actions);
             return;
         };
         let message = due.will.message.view();
@@ -127,32 +145,44 @@ impl ShardCore {
     /// The authorizer has decided about a Will.
     pub(crate) fn on_will_decided(&mut self, due: DueWill, allowed: bool, actions: &mut Actions) {
         if allowed {
-            self.publish_will_now(&due, actions);
+            self.publish_will_now(due, actions);
         } else {
             self.metrics.count(Counter::WillNotAuthorized);
-            self.record_will_gone(due.session, Promise::NONE, actions);
+            self.answer_will(due, Promise::NONE, actions);
         }
     }
 
-    /// [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16] [MQTT311-3.1.2-17]: with the RETAIN flag of the CONNECT.
-    fn publish_will_now(&mut self, due: &DueWill, actions: &mut Actions) {
+    /// [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16] [MQTT311-3.1.2-17]: with the RETAIN flag of the CONNECT. Later, if there
+    /// is no room for it now.
+    fn publish_will_now(&mut self, due: DueWill, actions: &mut Actions) {
+        if self.durable.is_on() && due.will.needs_room() && self.durable.is_full_somewhere() {
+            self.wait_for_room(due);
+            return;
+        }
         self.metrics.count(Counter::WillPublished);
         // Its Message Expiry Interval begins now.
         let message = MessageView { received_at: self.now.wall, ..due.will.message.view() }.to_message();
         self.begin_promise();
         self.publish_internal(&message, actions);
         let promise = self.take_promise().of_other_shards();
-        self.record_will_gone(due.session, promise, actions);
+        self.answer_will(due, promise, actions);
     }
 
-    /// Records that a Will is not to be published again, when all who get it have it. Not for a session that is back with another
-    /// one, or has ended.
-    fn record_will_gone(&mut self, session: Option<SessionNo>, promise: Promise, actions: &mut Actions) {
-        let Some(session) = session else { return };
-        let is_alone = self.session_numbered(session).is_some_and(|id| self.sessions.conn_of(id).is_none());
-        if is_alone {
-            let gone = Box::new(Record::WillGone { session });
-            self.answer(Owed::Record(gone), promise, actions);
+    /// A Will is through when all who get it have it.
+    fn answer_will(&mut self, due: DueWill, promise: Promise, actions: &mut Actions) {
+        if self.durable.is_on() {
+            self.answer(Owed::WillGone(Box::new(due)), promise, actions);
+        }
+    }
+
+    /// Records that the Will of a session is not to be published again. Not of one that is back, or was, with another Will, or has
+    /// ended.
+    pub(crate) fn record_will_gone(&mut self, session: Option<SessionNo>, actions: &mut Actions) {
+        let Some(number) = session else { return };
+        let entry = self.session_numbered(number).and_then(|id| self.sessions.get(id));
+        let is_over = entry.is_some_and(|entry| entry.conn().is_none() && entry.will().is_none());
+        if is_over && !self.durable.has_waiting_will(number) {
+            self.record(Record::WillGone { session: number }, actions);
         }
     }
 }

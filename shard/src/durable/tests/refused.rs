@@ -1,6 +1,8 @@
 //! A disk that is full, or has failed: no answer is a success that it should not be.
 
 use super::*;
+use crate::control::Control;
+use crate::message::MessageView;
 use dunlin_wire::reason::ReasonCode;
 
 fn state(world: &mut World, state: StoreState) {
@@ -62,11 +64,121 @@ fn a_message_of_the_brokers_own_that_finds_no_room_is_counted() {
     let mut world = World::durable(Mqtt::default(), 1);
     let subscriber = come(&mut world, Version::V5, "s");
     subscribe(&mut world, subscriber, "w", 1);
-    let will = Will { qos: qos(1), topic: "w", payload: b"gone", ..Will::default() };
-    let (client, _) = world.connect(&Connect { will: Some(will), ..connect(Version::V5, "c") });
     state(&mut world, StoreState::Full);
-    world.drop_client(client);
+    let view = MessageView {
+        topic: "w",
+        qos: qos(1),
+        retain: false,
+        received_at: world.now.wall,
+        expiry_seconds: None,
+        publisher: "",
+        properties: &[],
+        payload: b"x",
+    };
+    world.control(Control::Publish(view.to_message()));
     assert_eq!(world.core().metrics().get(Counter::DeliveryDroppedStoreFull), 1);
+}
+
+/// A client whose Will is due when its connection breaks.
+fn leaving(id: &str, level: u8, expiry_seconds: u32) -> Connect<'_> {
+    let will = Will { qos: qos(level), topic: "w", payload: b"gone", ..Will::default() };
+    let mut packet = Connect { will: Some(will), ..connect(Version::V5, id) };
+    packet.properties.session_expiry_interval = Some(expiry_seconds);
+    packet
+}
+
+/// How many Wills a session got.
+fn wills(heard: &[String]) -> usize {
+    heard.iter().filter(|line| line.starts_with("PUBLISH w")).count()
+}
+
+#[test]
+fn a_will_waits_for_room_wherever_the_disk_is_full() {
+    // [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]: it was promised with CONNACK, and nobody sends it again.
+    for (shards, full) in [(1, 0), (2, 0), (2, 1)] {
+        for expiry_seconds in [0, 1_000] {
+            let mut world = World::durable(Mqtt::default(), usize::from(shards));
+            let watcher = come(&mut world, Version::V5, &id_at(shards - 1, shards, "watcher"));
+            subscribe(&mut world, watcher, "w", 2);
+            let id = id_at(0, shards, "c");
+            for level in 0..3 {
+                let (client, _) = world.connect(&leaving(&id, level, expiry_seconds));
+                world.handle(ShardId(full), Event::StoreState(StoreState::Full));
+                world.drop_client(client);
+                let now = heard(&mut world, watcher);
+                assert_eq!(wills(&now), usize::from(level == 0), "QoS {level} while shard {full} is full");
+                world.advance(100);
+                world.handle(ShardId(full), Event::StoreState(StoreState::Open));
+                world.advance(1);
+                let later = heard(&mut world, watcher);
+                assert_eq!(wills(&later), usize::from(level > 0), "QoS {level} when shard {full} has room");
+                world.advance(500);
+                assert_eq!(wills(&heard(&mut world, watcher)), 0, "not again");
+            }
+            assert_nothing_is_owed(&world);
+        }
+    }
+}
+
+#[test]
+fn a_will_that_waits_for_room_is_published_after_a_crash() {
+    // [MQTT5-3.1.2-8]
+    for is_reclaimed in [false, true] {
+        let mut world = World::durable(Mqtt::default(), 1);
+        let watcher = come(&mut world, Version::V5, "watcher");
+        subscribe(&mut world, watcher, "w", 1);
+        world.drop_client(watcher);
+        let (client, _) = world.connect(&leaving("c", 1, 1_000));
+        state(&mut world, StoreState::Full);
+        world.drop_client(client);
+        if is_reclaimed {
+            // The log frees what it can: that is when it is full.
+            let count = world.logs[0].records.len();
+            world.reclaim(0, count);
+        }
+        world.crash();
+        // Still full at first.
+        state(&mut world, StoreState::Full);
+        world.advance(1);
+        state(&mut world, StoreState::Open);
+        world.advance(1);
+        world.crash();
+        world.advance(100);
+        assert_eq!(wills(&comes_back(&mut world, "watcher")), 1, "reclaimed: {is_reclaimed}");
+    }
+}
+
+#[test]
+fn a_will_that_finds_no_room_when_the_broker_stops_is_published_when_it_starts() {
+    let mut world = World::durable(Mqtt::default(), 1);
+    let watcher = come(&mut world, Version::V5, "watcher");
+    subscribe(&mut world, watcher, "w", 1);
+    world.connect(&leaving("c", 1, 1_000));
+    state(&mut world, StoreState::Full);
+    world.control(Control::Stop);
+    world.advance(1);
+    world.crash();
+    world.advance(1);
+    assert_eq!(wills(&comes_back(&mut world, "watcher")), 1);
+}
+
+#[test]
+fn a_will_that_meets_a_disk_becoming_full_is_published_again() {
+    let mut world = World::durable(Mqtt::default(), 2);
+    let watcher = come(&mut world, Version::V5, &id_at(1, 2, "watcher"));
+    subscribe(&mut world, watcher, "w", 1);
+    let id = id_at(0, 2, "c");
+    let (client, _) = world.connect(&leaving(&id, 1, 1_000));
+    // The other shard is full, and has not said so yet.
+    let now = world.now;
+    let mut actions = crate::Actions::default();
+    world.cores[1].handle(Event::StoreState(StoreState::Full), now, &mut actions);
+    world.drop_client(client);
+    assert_eq!(wills(&heard(&mut world, watcher)), 0);
+    world.handle(ShardId(1), Event::StoreState(StoreState::Open));
+    world.advance(1);
+    assert_eq!(wills(&heard(&mut world, watcher)), 1);
+    assert_nothing_is_owed(&world);
 }
 
 #[test]

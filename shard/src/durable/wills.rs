@@ -1,0 +1,117 @@
+//! Wills that wait for room. A Will is promised with CONNACK and nobody sends it a second time, so while a disk is full it is kept
+//! and not refused as a client's message is.
+//!
+//! It waits as a whole until no shard is full, so that nobody gets it twice: shards tell each other how their logs are. That of a
+//! durable session stays in the log as well until it is published; that of another session is in memory only.
+
+use std::collections::BTreeMap;
+
+use dunlin_persist::{SessionNo, StoreState};
+
+use crate::action::{Action, Actions};
+use crate::core::ShardCore;
+use crate::deadlines::Due;
+use crate::ids::ShardId;
+use crate::mesh::MeshMessage;
+use crate::session::will::{DueWill, Will};
+use crate::time::Mono;
+
+/// What a shard knows of room on the disks, and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// How the logs of shards are, as far as they have said so.
+    states: BTreeMap<ShardId, StoreState>,
+    /// Wills by the durable session whose they were, then in order. About 100 B and the message for each; at most one for each end
+    /// of a connection that has one.
+    wills: BTreeMap<(Option<SessionNo>, u64), DueWill>,
+    /// Wills that ever waited.
+    drawn: u64,
+    /// Whether the next step of publishing them is on its way.
+    is_armed: bool,
+}
+
+impl Room {
+    fn is_any(&self, state: StoreState) -> bool {
+        self.states.values().any(|known| *known == state)
+    }
+}
+
+impl super::Durable {
+    /// Whether a shard's disk is full: what would have to be stored is refused there, and passes later.
+    pub(crate) fn is_full_somewhere(&self) -> bool {
+        self.state == StoreState::Full || self.room.is_any(StoreState::Full)
+    }
+
+    /// The last Will of a session that waits for room.
+    pub(super) fn waiting_will(&self, session: SessionNo) -> Option<&Will> {
+        let of_session = (Some(session), 0)..=(Some(session), u64::MAX);
+        self.room.wills.range(of_session).next_back().map(|(_, due)| due.will())
+    }
+
+    /// Whether a Will of a session waits for room.
+    pub(crate) fn has_waiting_will(&self, session: SessionNo) -> bool {
+        self.waiting_will(session).is_some()
+    }
+
+    /// Wills that wait for room.
+    #[cfg(test)]
+    pub(super) fn waiting_wills(&self) -> usize {
+        self.room.wills.len()
+    }
+}
+
+impl ShardCore {
+    /// A Will whose time has come waits until there is room for it.
+    pub(crate) fn wait_for_room(&mut self, due: DueWill) {
+        let room = &mut self.durable.room;
+        room.drawn += 1;
+        room.wills.insert((due.session(), room.drawn), due);
+    }
+
+    /// A Will was published, and a shard had no room by then.
+    pub(super) fn on_will_refused(&mut self, due: DueWill) {
+        // A log that has failed has no room before the next start, where the Will is found again.
+        if !self.durable.has_failed() && !self.durable.room.is_any(StoreState::Failed) {
+            self.wait_for_room(due);
+            self.release_waiting_wills();
+        }
+    }
+
+    /// Tells the other shards how this one's log is.
+    pub(super) fn tell_store_state(&self, state: StoreState, actions: &mut Actions) {
+        for to in self.other_shards() {
+            actions.list.push(Action::Mesh { to, message: MeshMessage::StoreState(state) });
+        }
+    }
+
+    /// Another shard says how its log is.
+    pub(crate) fn on_shard_store_state(&mut self, from: ShardId, state: StoreState) {
+        self.durable.room.states.insert(from, state);
+        self.release_waiting_wills();
+    }
+
+    /// If no disk is full, the Wills that wait are published from the next event on.
+    pub(super) fn release_waiting_wills(&mut self) {
+        let room = &self.durable.room;
+        if !room.wills.is_empty() && !room.is_armed && !self.durable.is_full_somewhere() {
+            self.durable.room.is_armed = true;
+            self.deadlines.arm(Mono(self.now.mono.0 + 1), Due::Wills);
+        }
+    }
+
+    /// Publishes some of the Wills that waited for room.
+    pub(crate) fn on_wills_due(&mut self) {
+        self.durable.room.is_armed = false;
+        for _ in 0..WILL_STEP_COUNT {
+            if self.durable.is_full_somewhere() {
+                return;
+            }
+            let Some((_, due)) = self.durable.room.wills.pop_first() else { return };
+            self.due_wills.push_back(due);
+        }
+        self.release_waiting_wills();
+    }
+}
+
+/// Wills that are published in one step: less than a millisecond of them.
+const WILL_STEP_COUNT: usize = 64;
