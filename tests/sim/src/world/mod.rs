@@ -59,6 +59,29 @@ pub(crate) enum Item {
     RoomAgain,
 }
 
+impl Item {
+    /// The shard that has to be there for it.
+    const fn shard(&self) -> Option<usize> {
+        match self {
+            Self::Tick(shard)
+            | Self::Timer(shard)
+            | Self::Lane(_, shard)
+            | Self::Arrive(shard, ..)
+            | Self::Disk(shard)
+            | Self::Commit(shard) => Some(*shard),
+            Self::ToServer(..)
+            | Self::ToClient(..)
+            | Self::ServerEnd(_)
+            | Self::ClientEnd(_)
+            | Self::Step(_)
+            | Self::Trouble(_)
+            | Self::Boot
+            | Self::StopOver(_)
+            | Self::RoomAgain => None,
+        }
+    }
+}
+
 /// What waits for a shard: an event that owns its bytes.
 #[derive(Debug)]
 enum Input {
@@ -238,8 +261,11 @@ impl World {
         self.agenda.remove(&(at, seq))
     }
 
-    /// Performs an item that is not a client's.
+    /// Performs an item that is not a client's. What was meant for a shard that is gone with its process is passed over.
     pub(crate) fn perform(&mut self, item: Item) {
+        if item.shard().is_some_and(|shard| shard >= self.shards.len()) {
+            return;
+        }
         match item {
             Item::Tick(shard) => self.tick(shard),
             Item::Timer(shard) => {

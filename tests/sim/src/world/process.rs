@@ -293,12 +293,13 @@ impl World {
             | Item::RoomAgain => true,
         });
         for link in 0..self.links.len() {
+            // Also of a link whose end the shard had not seen yet: its slot is gone.
+            self.links[link].at = None;
             if self.links[link].server_open || self.links[link].close_when_sent {
                 let at = (self.now + self.latency()).max(self.links[link].to_client_at);
                 let entry = &mut self.links[link];
                 entry.server_open = false;
                 entry.close_when_sent = false;
-                entry.at = None;
                 entry.arrived.clear();
                 entry.unsent.clear();
                 self.plan_at(at, Item::ClientEnd(link));
@@ -355,6 +356,8 @@ impl World {
                     ));
                 }
             }
+            // A disk that lied may have lost the manifest: a clear refusal is all that is left.
+            Err(error) if storage.is_lying() => self.log.note(format!("the last boot is refused: {error}")),
             Err(error) => self.log.violation(format!("the last boot fails: {error}")),
         }
     }
