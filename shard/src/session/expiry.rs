@@ -4,6 +4,7 @@ use dunlin_wire::packet::Connect;
 use dunlin_wire::types::Version;
 
 use super::NEVER_EXPIRES;
+use super::will::Will;
 use crate::action::Actions;
 use crate::config::Mqtt;
 use crate::core::ShardCore;
@@ -11,7 +12,6 @@ use crate::deadlines::Due;
 use crate::hooks::SessionEvent;
 use crate::ids::SessionId;
 use crate::metrics::Counter;
-use crate::time::{Mono, Past};
 
 /// Seconds that the session of a CONNECT outlives its connection under these settings. `[MQTT5-3.1.2-23]`
 pub(crate) fn granted_seconds(connect: &Connect<'_>, mqtt: &Mqtt) -> u32 {
@@ -72,10 +72,20 @@ impl ShardCore {
             self.end_session(id, actions);
             return;
         }
-        if will_is_due(session.detached_at, session.rare.as_deref(), now) {
+        if self.has_due_will(id) {
             self.release_will(id);
         }
         self.arm_session(id);
+    }
+
+    /// Whether a session without a connection has a Will that has waited for its delay.
+    pub(super) fn has_due_will(&self, id: SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|session| {
+            let is_over = |will: &Will| {
+                session.detached_at.plus_seconds(u64::from(will.delay_seconds)) <= self.now.mono
+            };
+            session.conn().is_none() && session.will().is_some_and(is_over)
+        })
     }
 
     /// Ends a session: its Will is published, its messages and subscriptions go.
@@ -93,12 +103,6 @@ impl ShardCore {
             self.observe(&SessionEvent::Ended { client_id: &session.client_id });
         }
     }
-}
-
-/// Whether a Will has waited for its delay.
-fn will_is_due(detached_at: Past, rare: Option<&super::Rare>, now: Mono) -> bool {
-    rare.and_then(|rare| rare.will.as_ref())
-        .is_some_and(|will| detached_at.plus_seconds(u64::from(will.delay_seconds)) <= now)
 }
 
 const _: () = assert!(NEVER_EXPIRES == u32::MAX, "the standard's value for a session that does not expire");

@@ -36,8 +36,11 @@ impl ShardCore {
             // [MQTT5-3.1.2-5] [MQTT311-3.1.2-4]
             Some(id) if !clean_start => {
                 self.disarm_session(id);
-                // [MQTT5-3.1.3-9]: the client is back before the delay was over.
-                if self.sessions.get_mut(id).and_then(Session::take_will).is_some() {
+                if self.has_due_will(id) {
+                    // After a restart the client may be back before the first deadline is looked at. [MQTT5-3.1.2-8]
+                    self.release_will(id);
+                } else if self.sessions.get_mut(id).and_then(Session::take_will).is_some() {
+                    // [MQTT5-3.1.3-9]: the client is back before the delay was over.
                     self.metrics.count(Counter::WillRemoved);
                 }
                 self.metrics.count(Counter::SessionResumed);

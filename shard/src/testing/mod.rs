@@ -207,6 +207,12 @@ impl World {
         self.kill(Vec::new());
     }
 
+    /// As [`Self::crash`]; the process is down for so long.
+    pub(crate) fn crash_for(&mut self, seconds: u64) {
+        self.set_mono(self.now.mono.plus_ms(seconds * 1_000));
+        self.crash();
+    }
+
     /// As [`Self::crash`], with hooks for the new cores.
     pub(crate) fn kill(&mut self, mut hooks: Vec<Hooks>) {
         hooks.resize_with(self.cores.len(), Hooks::default);

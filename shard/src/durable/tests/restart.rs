@@ -136,6 +136,25 @@ fn wills_are_published_once_over_restarts() {
 }
 
 #[test]
+fn a_client_that_is_back_at_once_after_a_restart_does_not_take_a_due_will_back() {
+    // [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]: its connection broke, and there was no delay, or it was over.
+    for (delay, seconds) in [(0, 0), (30, 31)] {
+        let mut world = World::durable(Mqtt::default(), 1);
+        watcher(&mut world);
+        let (client, _) = world.connect(&leaving("c", 1_000, delay));
+        if delay > 0 {
+            world.drop_client(client);
+        }
+        world.crash_for(seconds);
+        // Before the first deadline is looked at.
+        come(&mut world, Version::V5, "c");
+        world.advance(100);
+        let back = comes_back(&mut world, "watcher");
+        assert_eq!(back, ["CONNACK success present", "PUBLISH w q1 id=1 gone"], "delay {delay}");
+    }
+}
+
+#[test]
 fn a_will_that_was_withdrawn_stays_so() {
     // [MQTT5-3.1.2-10] [MQTT5-3.14.4-3]
     let mut world = World::durable(Mqtt::default(), 1);
