@@ -406,6 +406,7 @@ impl ShardCore {
             }
             Owed::SubAck(work) => self.refuse(work.conn(), failure.refusal(), actions),
             Owed::Postponed(postponed) => {
+                self.durable.note_not_postponed(postponed.origin());
                 if let Some(ack) = self.answer_to(&postponed) {
                     self.answer_badly(ack, failure, actions);
                 }

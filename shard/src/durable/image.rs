@@ -20,9 +20,10 @@ impl ShardCore {
         let (outgoing, queue) = messages_of(entry);
         let is_away = entry.link.conn().is_none();
         let will = entry.will().or_else(|| self.durable.waiting_will(number).filter(|_| is_away));
-        let incoming = entry.traffic.windows.as_deref();
-        let incoming =
-            incoming.map_or_else(Vec::new, |windows| windows.incoming.iter().map(PacketId::get).collect());
+        // What waits for its other takers is not recorded yet: after a crash its client sends it again.
+        let is_recorded = |packet_id: &u16| !self.durable.has_postponed((number, *packet_id));
+        let incoming = entry.traffic.windows.iter().flat_map(|windows| windows.incoming.iter());
+        let incoming = incoming.map(PacketId::get).filter(is_recorded).collect();
         Some(record::Session {
             session: number,
             client_id: entry.client_id.clone(),

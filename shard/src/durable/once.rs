@@ -46,13 +46,15 @@ pub(super) struct Origins {
     sent: BTreeMap<Origin, Vec<ShardId>>,
     /// Other shards': the sessions of this one that subscribed for themselves have the message.
     taken: BTreeSet<Origin>,
+    /// This shard's: the message waits for its other takers, and is not handed out or recorded here.
+    postponed: BTreeSet<Origin>,
 }
 
 #[cfg(test)]
 impl Origins {
     /// How many exchanges are known, here or as known elsewhere.
     pub(super) fn len(&self) -> usize {
-        self.sent.len() + self.taken.len()
+        self.sent.len() + self.taken.len() + self.postponed.len()
     }
 }
 
@@ -64,6 +66,21 @@ impl super::Durable {
 
     pub(super) const fn set_origin(&mut self, origin: Option<(Origin, bool)>) {
         self.origins.current = origin;
+    }
+
+    /// A message waits for its other takers.
+    pub(super) fn note_postponed(&mut self, origin: Origin) {
+        self.origins.postponed.insert(origin);
+    }
+
+    /// It waits no more.
+    pub(super) fn note_not_postponed(&mut self, origin: Origin) {
+        self.origins.postponed.remove(&origin);
+    }
+
+    /// Whether a message waits for its other takers: its identifier is not to be recorded.
+    pub(super) fn has_postponed(&self, origin: Origin) -> bool {
+        self.origins.postponed.contains(&origin)
     }
 
     pub(super) fn has_taken(&self, origin: Origin) -> bool {

@@ -33,6 +33,11 @@ impl Postponed {
     pub(super) const fn conn(&self) -> ConnId {
         self.came.conn
     }
+
+    /// Its session and identifier.
+    pub(super) const fn origin(&self) -> Origin {
+        self.origin
+    }
 }
 
 impl ShardCore {
@@ -70,6 +75,7 @@ impl ShardCore {
         if let Some(origin) = arrived.filter(|_| !self.durable.promise.asks.is_empty()) {
             let message = publication.keep();
             let postponed = Postponed { came: *came, message, publisher, origin };
+            self.durable.note_postponed(origin);
             let promise = self.take_promise();
             self.answer(Owed::Postponed(Box::new(postponed)), promise, actions);
         } else {
@@ -86,6 +92,7 @@ impl ShardCore {
     /// The other shards have a message: it is handed out here, and answered.
     pub(super) fn route_postponed(&mut self, postponed: Postponed, actions: &mut Actions) {
         let Postponed { came, message, publisher, origin } = postponed;
+        self.durable.note_not_postponed(origin);
         self.begin_promise();
         // Its session may have ended meanwhile, and its index may be another's.
         let lives = self.number_of(came.session) == Some(origin.0);

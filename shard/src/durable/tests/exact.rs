@@ -230,3 +230,25 @@ fn several_records_of_one_message_are_one_promise() {
         }
     }
 }
+
+#[test]
+fn cleaning_the_log_records_no_identifier_of_a_message_that_waits_for_other_shards() {
+    // [MQTT5-4.3.3-10]: after the crash the client sends it again, and it is new on the publisher's shard.
+    let mut pair = Pair::new(2);
+    let here = id_at(0, 2, "here");
+    let client = come(&mut pair.world, Version::V5, &here);
+    subscribe(&mut pair.world, client, "t", 2);
+    pair.world.drop_client(client);
+    let client = pair.publisher();
+    pair.world.logs[1].is_held = true;
+    publish(&mut pair.world, client, message("t", 2, 1, "first"));
+    assert!(heard(&mut pair.world, client).is_empty());
+    let count = pair.world.logs[0].records.len();
+    pair.world.reclaim(0, count);
+    pair.world.crash();
+    let client = pair.publisher();
+    assert_eq!(published(&mut pair.world, client, again("t", 1, "first")), ["PUBREC 1"]);
+    assert_eq!(pair.drink(), ["first"]);
+    pair.subscriber = here;
+    assert_eq!(pair.drink(), ["first"]);
+}
