@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dunlin_persist::{OpenError, Opened, Recovered, Store};
+use dunlin_persist::{AppendError, OpenError, Opened, Recovered, Store};
 use dunlin_shard::home::{shard_of_client, shard_of_topic};
 use dunlin_shard::{Actions, Control, Durability, Hooks, Setup, ShardCore, ShardId};
 
@@ -118,7 +118,8 @@ impl World {
                 let is_full = storage.disk.counts().refused_files > 0;
                 let excused = storage.is_lying()
                     || match &error {
-                        OpenError::NoRoom { .. } => is_full,
+                        OpenError::NoRoom { .. }
+                        | OpenError::Append { source: AppendError::ReserveUsedUp, .. } => is_full,
                         OpenError::Io { .. } => syncs_failed || is_full,
                         OpenError::UnknownVersion { .. }
                         | OpenError::UnknownRecord { .. }
