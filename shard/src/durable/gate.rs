@@ -200,7 +200,7 @@ impl Gate {
 
 /// Why an answer is negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+pub(super) enum Failure {
     /// A shard that was asked had no room.
     Full,
     /// The disk has failed.
@@ -379,7 +379,7 @@ impl ShardCore {
     }
 
     /// What an answer promises cannot be kept: the client hears that, never success. 3.x has no word for it and is closed.
-    fn answer_badly(&mut self, answer: Owed, failure: Failure, actions: &mut Actions) {
+    pub(super) fn answer_badly(&mut self, answer: Owed, failure: Failure, actions: &mut Actions) {
         match answer {
             Owed::Ack { conn, session, kind: kind @ (AckKind::Ack | AckKind::Rec), packet_id, .. } => {
                 self.metrics.count(Counter::MessagesDroppedStoreFull);

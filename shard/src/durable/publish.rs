@@ -4,7 +4,7 @@ use dunlin_persist::Record;
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{PacketId, QoS};
 
-use super::gate::{AckKind, Owed, Promise};
+use super::gate::{AckKind, Failure, Owed, Promise};
 use super::once::Origin;
 use super::taking::message_record;
 use crate::action::Actions;
@@ -89,8 +89,13 @@ impl ShardCore {
         self.pause_if_gate_is_high(came.conn, actions);
     }
 
-    /// The other shards have a message: it is handed out here, and answered.
+    /// The other shards have a message: it is handed out here, and answered. If there is no room any more it is refused before
+    /// anything happens to it here: its identifier must not be recorded without it.
     pub(super) fn route_postponed(&mut self, postponed: Postponed, actions: &mut Actions) {
+        if !self.durable.takes_new() {
+            self.answer_badly(Owed::Postponed(Box::new(postponed)), Failure::Full, actions);
+            return;
+        }
         let Postponed { came, message, publisher, origin } = postponed;
         self.durable.note_not_postponed(origin);
         self.begin_promise();

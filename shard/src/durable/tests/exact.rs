@@ -252,3 +252,33 @@ fn cleaning_the_log_records_no_identifier_of_a_message_that_waits_for_other_shar
     pair.subscriber = here;
     assert_eq!(pair.drink(), ["first"]);
 }
+
+#[test]
+fn a_message_that_waited_for_other_shards_and_finds_the_disk_full_is_refused_as_a_whole() {
+    // [MQTT5-4.3.3-10] [MQTT311-4.3.3-2]: 3.x hears nothing and sends it again, after a crash at any moment too.
+    for records in 0..4 {
+        let mut pair = Pair::new(2);
+        let here = id_at(0, 2, "here");
+        let client = come(&mut pair.world, Version::V5, &here);
+        subscribe(&mut pair.world, client, "t", 2);
+        pair.world.drop_client(client);
+        let passing = pair.world.join(Version::V5, &id_at(0, 2, "passing"));
+        subscribe(&mut pair.world, passing, "t", 2);
+        let publisher = pair.publisher.clone();
+        let old = come(&mut pair.world, Version::V311, &publisher);
+        pair.world.logs[1].is_held = true;
+        publish(&mut pair.world, old, message("t", 2, 1, "first"));
+        pair.world.handle(ShardId(0), Event::StoreState(StoreState::Full));
+        pair.seize(0);
+        *pair.world.logs[0].limit.as_mut().unwrap() += records;
+        pair.world.hold_syncs(false);
+        assert!(heard(&mut pair.world, old).is_empty());
+        assert!(heard(&mut pair.world, passing).is_empty(), "or it would get the message twice");
+        pair.world.crash();
+        let old = come(&mut pair.world, Version::V311, &publisher);
+        assert_eq!(published(&mut pair.world, old, again("t", 1, "first")), ["PUBREC 1"]);
+        assert_eq!(pair.drink(), ["first"], "{records} records after it");
+        pair.subscriber = here;
+        assert_eq!(pair.drink(), ["first"], "{records} records after it");
+    }
+}
