@@ -66,8 +66,10 @@ impl ShardCore {
             self.tell_presence(session, false, actions);
             let waiting = self.take_queue(session);
             let rules = self.delivery_rules();
+            // When the broker stops, the others leave too: what is on the disk stays its own.
+            let is_stopping = self.stopping.is_some();
             for delivery in waiting {
-                if delivery.group().is_some() {
+                if delivery.group().is_some() && !(is_stopping && delivery.id().is_some()) {
                     self.return_to_group(session, &delivery, actions);
                 } else {
                     self.enqueue(session.index, delivery, &rules, actions);
