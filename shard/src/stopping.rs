@@ -49,11 +49,10 @@ impl ShardCore {
     fn stop_wills(&mut self, next_session: u32) {
         let end = self.sessions.index_end();
         let step_end = end.min(next_session.saturating_add(STOP_STEP_COUNT));
-        let is_full = self.durable.is_full_somewhere();
         for index in next_session..step_end {
             let Some(session) = self.sessions.id_at(index) else { continue };
             let is_kept = self.sessions.get(session).is_some_and(|session| {
-                let waits = |will: &Will| will.delay_seconds > 0 || (is_full && will.needs_room());
+                let waits = |will: &Will| will.delay_seconds > 0 || self.finds_no_room(will);
                 session.number().is_some() && session.will().is_some_and(waits)
             });
             if !is_kept {

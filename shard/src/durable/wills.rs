@@ -1,8 +1,9 @@
 //! Wills that wait for room. A Will is promised with CONNACK and nobody sends it a second time, so while a disk is full it is kept
 //! and not refused as a client's message is.
 //!
-//! It waits as a whole until no shard is full, so that nobody gets it twice: shards tell each other how their logs are. That of a
-//! durable session stays in the log as well until it is published; that of another session is in memory only.
+//! It waits as a whole if a shard is full to which it would go, so that nobody gets it twice: shards tell each other how their
+//! logs are. That of a durable session stays in the log as well until it is published, or until the client comes back and leaves
+//! another one; that of another session is in memory only.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use dunlin_persist::{SessionNo, StoreState};
 use crate::action::{Action, Actions};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
+use crate::home;
 use crate::ids::ShardId;
 use crate::mesh::MeshMessage;
 use crate::session::will::{DueWill, Will};
@@ -61,6 +63,24 @@ impl super::Durable {
 }
 
 impl ShardCore {
+    /// Whether a Will would go to a shard whose disk is full.
+    pub(crate) fn finds_no_room(&self, will: &Will) -> bool {
+        if !self.durable.is_full_somewhere() || !will.needs_room() {
+            return false;
+        }
+        let message = will.message.view();
+        let home = home::shard_of_topic(message.topic, self.shard_count);
+        let mut is_wanted = message.retain && home == self.shard;
+        self.routing.index.for_each_match(message.topic, |_, _| is_wanted = true);
+        let mut others = self.wanted_by(message.topic);
+        if message.retain {
+            others.insert(home);
+        }
+        let state_of = |shard| self.durable.room.states.get(&shard);
+        (is_wanted && self.durable.state == StoreState::Full)
+            || others.iter().any(|shard| state_of(shard) == Some(&StoreState::Full))
+    }
+
     /// A Will whose time has come waits until there is room for it.
     pub(crate) fn wait_for_room(&mut self, due: DueWill) {
         let room = &mut self.durable.room;

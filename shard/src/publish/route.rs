@@ -17,7 +17,7 @@ use crate::ids::{ConnId, ShardId};
 use crate::mesh::{InterestChange, MeshMessage, Once, RetainUpdate, Wanted};
 use crate::message::Message;
 use crate::metrics::Counter;
-use crate::topics::Page;
+use crate::topics::{Page, ShardSet};
 
 /// Who of a shard's subscribers is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,6 +334,13 @@ impl ShardCore {
     /// The shards to which the last message was forwarded.
     pub(crate) fn forwarded_to(&self) -> Vec<ShardId> {
         self.routing.wanted.iter().collect()
+    }
+
+    /// The shards that want a topic.
+    pub(crate) fn wanted_by(&self, topic: &str) -> ShardSet {
+        let mut shards = ShardSet::new();
+        self.routing.interest.wants(topic, &mut shards);
+        shards
     }
 
     /// All shards but this one.

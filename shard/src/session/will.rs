@@ -155,7 +155,7 @@ impl ShardCore {
     /// [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16] [MQTT311-3.1.2-17]: with the RETAIN flag of the CONNECT. Later, if there
     /// is no room for it now.
     fn publish_will_now(&mut self, due: DueWill, actions: &mut Actions) {
-        if self.durable.is_on() && due.will.needs_room() && self.durable.is_full_somewhere() {
+        if self.durable.is_on() && self.finds_no_room(&due.will) {
             self.wait_for_room(due);
             return;
         }

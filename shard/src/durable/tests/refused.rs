@@ -98,7 +98,7 @@ fn a_will_waits_for_room_wherever_the_disk_is_full() {
     for (shards, full) in [(1, 0), (2, 0), (2, 1)] {
         for expiry_seconds in [0, 1_000] {
             let mut world = World::durable(Mqtt::default(), usize::from(shards));
-            let watcher = come(&mut world, Version::V5, &id_at(shards - 1, shards, "watcher"));
+            let watcher = come(&mut world, Version::V5, &id_at(full, shards, "watcher"));
             subscribe(&mut world, watcher, "w", 2);
             let id = id_at(0, shards, "c");
             for level in 0..3 {
@@ -118,6 +118,18 @@ fn a_will_waits_for_room_wherever_the_disk_is_full() {
             assert_nothing_is_owed(&world);
         }
     }
+}
+
+#[test]
+fn a_will_does_not_wait_for_a_shard_to_which_it_does_not_go() {
+    let mut world = World::durable(Mqtt::default(), 2);
+    let watcher = come(&mut world, Version::V5, &id_at(1, 2, "watcher"));
+    subscribe(&mut world, watcher, "w", 1);
+    let id = id_at(0, 2, "c");
+    let (client, _) = world.connect(&leaving(&id, 1, 1_000));
+    world.handle(ShardId(0), Event::StoreState(StoreState::Full));
+    world.drop_client(client);
+    assert_eq!(wills(&heard(&mut world, watcher)), 1);
 }
 
 #[test]
