@@ -66,6 +66,8 @@ pub(crate) struct Client {
     /// The last CONNECT asked for a clean session, and no CONNACK has answered it.
     asked_clean: bool,
     will: Option<usize>,
+    /// That of the last CONNECT, its connection over or not: the one that the broker has recorded with the session.
+    last_will: Option<usize>,
     buffer: Vec<u8>,
     out: Vec<Outgoing>,
     next_id: PacketId,
@@ -103,6 +105,7 @@ impl Client {
             session_is_gone: false,
             asked_clean: false,
             will: None,
+            last_will: None,
             buffer: Vec::new(),
             out: Vec::new(),
             next_id: PacketId::FIRST,
@@ -152,6 +155,7 @@ impl Client {
             self.begin_epoch(log);
         }
         let will = will.map(|qos| self.leave_will(qos, log));
+        self.last_will = will.map(|(index, _)| index);
         let payload = will.map(|(index, _)| index.to_string()).unwrap_or_default();
         let topic = format!("will/{}", self.index);
         let v5 = self.version.is_v5();
@@ -332,11 +336,19 @@ impl Client {
         let is_known =
             self.state == State::Up && (fall.is_graceful || (self.persistent && !fall.forgets_sessions));
         self.settle_will(if is_known { WillFate::Due } else { WillFate::Unknown }, log);
-        for publication in log.publications.iter_mut().filter(|one| one.publisher == self.index) {
+        for (index, publication) in log.publications.iter_mut().enumerate() {
+            if publication.publisher != self.index {
+                continue;
+            }
+            // A Will that waited for room was in memory only, unless it was the last of a session that is kept.
+            let is_kept = self.persistent && !fall.forgets_sessions && self.last_will == Some(index);
             let is_open = match publication.will {
                 // Whether DISCONNECT came in time and was recorded, nobody has said.
                 Some(WillFate::Removed) => true,
-                Some(WillFate::Due) => !fall.is_graceful && (!self.persistent || fall.forgets_sessions),
+                Some(WillFate::Due) => {
+                    let forgets = !self.persistent || fall.forgets_sessions;
+                    (!fall.is_graceful && forgets) || (fall.was_refusing && !is_kept)
+                }
                 Some(WillFate::Unknown) | None => false,
             };
             if is_open {

@@ -373,11 +373,14 @@ fn check_wills(log: &Log, index: &Index, kicks: bool, found: &mut Vec<String>) {
     let epochs: BTreeSet<usize> = watches.iter().map(|watch| watch.epoch).collect();
     for (number, publication) in log.publications.iter().enumerate() {
         let Some(fate) = publication.will else { continue };
-        let deliveries = epochs.iter().filter_map(|epoch| index.by_delivery.get(&(*epoch, number)));
-        let count: usize = deliveries.map(Vec::len).sum();
+        let deliveries = epochs.iter().filter_map(|epoch| index.by_delivery.get(&(*epoch, number))).flatten();
+        let (repeats, firsts): (Vec<usize>, Vec<usize>) =
+            deliveries.partition(|receipt| log.receipts[**receipt].dup);
+        // A repeat is of a delivery that was perhaps lost on the way, not of the publication.
+        let count = firsts.len().max(repeats.len().min(1));
         let is_watched =
             watches.iter().any(|watch| watch.covers(publication) && !log.epochs[watch.epoch].ended);
-        // When the process ends in between, it may be published or delivered again.
+        // When the process ends in between, it may be published again.
         let falls = log.falls.iter().filter(|at| **at > publication.sent_at).count();
         let wrong = match fate {
             WillFate::Unknown => count > 1 + falls,

@@ -190,6 +190,8 @@ pub struct World {
     /// Virtual time at which the monotonic clock of this host stood at 0.
     mono_origin: u64,
     storage: Option<Storage>,
+    /// When a log was last heard to take nothing new, or to take it again.
+    refusing_at: Option<u64>,
     /// Connections were lost to the process's end; for the workload, which forgets nothing by itself.
     pub(crate) fallen: Vec<Fall>,
 }
@@ -209,6 +211,8 @@ pub(crate) struct Fall {
     pub(crate) forgets_sessions: bool,
     /// Whether it could finish what it was doing.
     pub(crate) is_graceful: bool,
+    /// Whether a disk took nothing new: Wills may have waited for room, in memory only if their sessions are.
+    pub(crate) was_refusing: bool,
 }
 
 impl World {
@@ -238,6 +242,7 @@ impl World {
             last_shard_count,
             mono_origin: 0,
             storage,
+            refusing_at: None,
             fallen: Vec::new(),
         };
         world.boot();

@@ -199,7 +199,7 @@ impl World {
     pub(super) fn cut_power(&mut self) {
         let was = self.process;
         if was != Process::Down {
-            self.fall(false);
+            self.fall(false, self.is_refusing());
         }
         if let Some(storage) = &mut self.storage {
             storage.cut_power();
@@ -215,7 +215,7 @@ impl World {
     /// The process is killed; the host goes on, and has not synced what was written.
     pub(super) fn kill(&mut self) {
         if self.process != Process::Down {
-            self.fall(false);
+            self.fall(false, self.is_refusing());
             self.plan_boot();
         }
     }
@@ -244,8 +244,9 @@ impl World {
         if self.stopped_count < self.shards.len() {
             self.log.violation(format!("{} of {} shards stopped", self.stopped_count, self.shards.len()));
         }
+        let was_refusing = self.is_refusing();
         self.close_logs();
-        self.fall(true);
+        self.fall(true, was_refusing);
         self.plan_boot();
     }
 
@@ -268,7 +269,7 @@ impl World {
     }
 
     /// All of the process is gone: connections break, what was between the shards is lost.
-    fn fall(&mut self, is_graceful: bool) {
+    fn fall(&mut self, is_graceful: bool, was_refusing: bool) {
         let lost_since = self.unsafe_since();
         for index in 0..self.shards.len() {
             self.note_losses(index);
@@ -315,7 +316,9 @@ impl World {
         }
         let at = self.log.moment();
         self.log.falls.push(at);
-        self.fallen.push(Fall { forgets_sessions: level == Durability::Memory, is_graceful });
+        let forgets_sessions = level == Durability::Memory;
+        self.refusing_at = None;
+        self.fallen.push(Fall { forgets_sessions, is_graceful, was_refusing });
     }
 
     /// When the first thing was said or recorded that is lost if the process ends now.

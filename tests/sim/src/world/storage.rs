@@ -63,6 +63,10 @@ impl ShardLog {
         self.store.metrics().lost_messages
     }
 
+    fn is_open(&self) -> bool {
+        self.store.state() == StoreState::Open
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.store.state() == StoreState::Failed
     }
@@ -224,6 +228,7 @@ impl World {
                     Event::Stored { seq }
                 }
                 Told::State(state) => {
+                    self.refusing_at = Some(self.now);
                     if state == StoreState::Failed {
                         self.plan_operator();
                     }
@@ -236,6 +241,13 @@ impl World {
             self.act(index, actions, &[]);
         }
         self.note_losses(index);
+    }
+
+    /// Whether a log takes nothing new, or did not a moment ago, so that what waited for room may still be on its way.
+    pub(super) fn is_refusing(&self) -> bool {
+        let was_a_moment_ago = self.refusing_at.is_some_and(|at| self.now < at + REFUSAL_MS * NS_PER_MS);
+        was_a_moment_ago
+            || self.shards.iter().filter_map(|shard| shard.log.as_ref()).any(|log| !log.is_open())
     }
 
     /// Frees the oldest part of the log in small steps.
@@ -402,6 +414,8 @@ fn describe(news: &Told) -> String {
 
 /// Records of the oldest part of a log that one tick looks at, as in the runtime.
 const CLEANING_RECORDS_PER_TICK: usize = 64;
+/// Time in which Wills that waited for room are published and stored.
+const REFUSAL_MS: u64 = 1_000;
 /// A disk that does not become full by itself.
 const CAPACITY_BYTES: u64 = 1 << 40;
 /// The beginning of a segment: all zeros before it is used.
