@@ -12,7 +12,8 @@ use crate::metrics::{Gauges, Metrics};
 pub enum Control {
     /// New settings; existing connections keep what was promised to them in CONNACK.
     Reconfigure(Arc<Config>),
-    /// Ends the connection of a client, with 5.0 reason 0x98 Administrative action.
+    /// Ends the connection of a client, with 5.0 reason 0x98 Administrative action, and discards its session, as EMQX does. A
+    /// session whose client is away ends too. The Will is published.
     Kick {
         /// Whose. Must be sent to the client's home shard (`home::shard_of_client`).
         client_id: Box<str>,

@@ -129,8 +129,8 @@ pub enum Cause {
     /// A topic name or response topic contains `+` or `#`.
     #[error("topic name contains a wildcard")]
     TopicNameWildcard,
-    /// A topic name or filter has too many levels.
-    #[error("topic has more than {max} levels")]
+    /// A topic name has too many levels.
+    #[error("topic name has more than {max} levels")]
     TopicLevelsTooMany {
         /// The limit.
         max: u16,

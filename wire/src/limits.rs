@@ -34,7 +34,8 @@ pub struct Limits {
     pub packet_bytes_max: u32,
     /// The longest client identifier in bytes. EMQX's `max_clientid_len`.
     pub clientid_bytes_max: u16,
-    /// The most levels that a topic name or filter may have. EMQX's `max_topic_levels`.
+    /// The most levels that a topic name may have. EMQX's `max_topic_levels`. Filters are decoded whatever their levels: a
+    /// SUBACK has a code for each.
     pub topic_levels_max: u16,
     /// The most user properties in one packet: each costs the receivers time and memory.
     pub user_properties_max: u16,

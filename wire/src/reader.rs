@@ -177,11 +177,6 @@ impl<'a> Reader<'a> {
         if topic::has_wildcard(topic) {
             return Err(self.error(Cause::TopicNameWildcard));
         }
-        self.check_levels(topic, limits)
-    }
-
-    /// Fails if a topic name or filter has too many levels.
-    fn check_levels(&self, topic: &str, limits: &Limits) -> Result<(), DecodeError> {
         let max = limits.topic_levels_max;
         if topic::level_count(topic) > usize::from(max) {
             return Err(self.error(Cause::TopicLevelsTooMany { max }));
@@ -189,15 +184,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A topic filter. `[MQTT5-3.8.3-1]` `[MQTT311-3.8.3-1]` `[MQTT5-3.10.3-1]` `[MQTT311-3.10.3-1]`
-    pub(crate) fn topic_filter(&mut self, limits: &Limits) -> Result<&'a str, DecodeError> {
+    /// A topic filter of any number of levels: each filter has its own answer, which is the server's to give.
+    /// `[MQTT5-3.8.3-1]` `[MQTT311-3.8.3-1]` `[MQTT5-3.10.3-1]` `[MQTT311-3.10.3-1]`
+    pub(crate) fn topic_filter(&mut self) -> Result<&'a str, DecodeError> {
         let filter = self.string()?;
         // [MQTT5-4.7.1-1] [MQTT311-4.7.1-2] [MQTT5-4.7.1-2] [MQTT311-4.7.1-3] [MQTT5-4.7.3-1]
         // [MQTT311-4.7.3-1]
         if topic::check_filter(filter).is_err() {
             return Err(self.error(Cause::TopicFilterInvalid));
         }
-        self.check_levels(filter, limits)?;
         Ok(filter)
     }
 
@@ -207,7 +202,7 @@ impl<'a> Reader<'a> {
         let mut count = 0;
         while !self.is_empty() {
             self.count_filter(&mut count, limits)?;
-            self.topic_filter(limits)?;
+            self.topic_filter()?;
         }
         if list.is_empty() { Err(self.error(Cause::FiltersMissing)) } else { Ok(list) }
     }

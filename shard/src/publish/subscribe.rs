@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use dunlin_persist::{Record, record};
 use dunlin_wire::packet::{Packet, ReasonCodes, ReasonProperties, SubAck, Subscribe};
 use dunlin_wire::reason::ReasonCode;
-use dunlin_wire::topic::{FilterKind, has_wildcard};
+use dunlin_wire::topic::{FilterKind, has_wildcard, level_count};
 use dunlin_wire::types::{PacketId, QoS, RetainHandling, SubscriptionOptions};
 
 use super::ingress::SYS_PREFIX;
@@ -284,6 +284,9 @@ impl ShardCore {
         };
         let mqtt = self.configs.mqtt(connection.config_epoch);
         let is_wild = has_wildcard(wish.filter);
+        if level_count(wish.filter) > usize::from(mqtt.max_topic_levels) {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
         match wish.kind {
             FilterKind::Shared { .. } if !mqtt.shared_subscription => {
                 return Err(ReasonCode::SharedSubscriptionsNotSupported);

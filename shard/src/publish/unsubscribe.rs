@@ -3,7 +3,7 @@
 use dunlin_persist::Record;
 use dunlin_wire::packet::{Packet, ReasonCodes, ReasonProperties, UnsubAck, Unsubscribe};
 use dunlin_wire::reason::ReasonCode;
-use dunlin_wire::topic::FilterKind;
+use dunlin_wire::topic::{FilterKind, level_count};
 
 use crate::action::Actions;
 use crate::connection::Refusal;
@@ -76,7 +76,10 @@ impl ShardCore {
             }
         };
         if !existed {
-            return ReasonCode::NoSubscriptionExisted;
+            // One that was made under other settings can still be given up.
+            let is_deep =
+                level_count(kind.filter(written)) > usize::from(self.configs.current().max_topic_levels);
+            return if is_deep { ReasonCode::TopicFilterInvalid } else { ReasonCode::NoSubscriptionExisted };
         }
         if !matches!(kind, FilterKind::Shared { .. }) {
             self.cancel_replay(session.index, kind.filter(written));

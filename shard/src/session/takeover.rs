@@ -89,11 +89,20 @@ impl ShardCore {
         }
     }
 
-    /// Ends the connection of a client because the control plane wants it.
+    /// Ends the connection of a client and discards its session because the control plane wants it. A session whose client is
+    /// away ends too; its Will, if one waits, goes out.
     pub(crate) fn kick(&mut self, client_id: &str, actions: &mut Actions) {
-        if let Some(conn) = self.sessions.find(client_id).and_then(|id| self.conn_attached_to(id)) {
-            self.refuse(conn, Refusal::Kicked, actions);
+        let Some(id) = self.sessions.find(client_id) else { return };
+        self.metrics.count(Counter::SessionDiscarded);
+        let Some(conn) = self.conn_attached_to(id) else {
+            self.end_session(id, actions);
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(id) {
+            // It ends with the connection that it has.
+            session.expiry_seconds = 0;
         }
+        self.refuse(conn, Refusal::Kicked, actions);
     }
 }
 
@@ -189,6 +198,29 @@ mod tests {
             matches!(world.heard(client).only(), Packet::Disconnect(d) if d.code == ReasonCode::AdministrativeAction)
         );
         assert_eq!(world.core().metrics().ended(ReasonCode::AdministrativeAction), 1);
+    }
+
+    #[test]
+    fn a_kick_discards_the_session_whether_its_client_is_there_or_not() {
+        for is_away in [false, true] {
+            let mut world = World::new();
+            let (client, _) = world.connect(&leaving(100, 50));
+            if is_away {
+                world.drop_client(client);
+            }
+            assert_eq!(world.core().metrics().get(Counter::WillPublished), 0, "it is delayed");
+            world.control(Control::Kick { client_id: "c".into() });
+            assert!(world.is_closed(client));
+            assert_eq!(world.core().gauges().sessions, 0);
+            let metrics = world.core().metrics();
+            // [MQTT5-3.1.2-8]: the end of the session ends the wait of its Will.
+            assert_eq!(metrics.get(Counter::WillPublished), 1);
+            assert_eq!(metrics.get(Counter::SessionDiscarded), 1);
+            assert_eq!(metrics.get(Counter::EndedKicked), u64::from(!is_away));
+            let mut again = connect(Version::V5, "c");
+            again.clean_start = false;
+            assert!(!world.connect(&again).1.connack().session_present);
+        }
     }
 
     #[test]

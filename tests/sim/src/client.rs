@@ -484,7 +484,9 @@ impl Client {
         // 3.1 has no Session Present: its clients trust that the session they ask for is there.
         let present = connack.session_present || self.version == Version::V31;
         if expected && !present {
-            log.complaint(format!("{}: its session is lost", self.id));
+            if !self.was_kicked(log) {
+                log.complaint(format!("{}: its session is lost", self.id));
+            }
             self.begin_epoch(log);
         }
         let now = log.moment();
@@ -504,6 +506,19 @@ impl Client {
     /// Whether the broker has promised to keep this session.
     fn expects_session(&self, log: &Log) -> bool {
         self.persistent && self.epoch.is_some_and(|epoch| log.epochs[epoch].begun_at.is_some())
+    }
+
+    /// The operator discards the session and ends the connection, as soon as the broker hears of it: nothing is promised for this
+    /// session any more.
+    pub(crate) fn be_kicked(&self, log: &mut Log) {
+        if let Some(epoch) = self.epoch {
+            log.epochs[epoch].ended = true;
+        }
+    }
+
+    /// Whether the session that the client has is one that the operator discards.
+    fn was_kicked(&self, log: &Log) -> bool {
+        self.epoch.is_some_and(|epoch| log.epochs[epoch].ended)
     }
 
     /// Whether a refusal is what may happen in this run.

@@ -267,8 +267,11 @@ impl Workload {
             }
             84..87 => self.clients[index].ping(),
             87..88 if features.kicks => {
-                let client_id = self.clients[index].id.clone();
-                world.kick(&client_id);
+                // A 3.1 client does not hear that its session is gone.
+                if self.clients[index].version != Version::V31 {
+                    self.clients[index].be_kicked(&mut world.log);
+                    world.kick(&self.clients[index].id);
+                }
                 return;
             }
             _ => self.clients[index].release_held(),

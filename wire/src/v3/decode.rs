@@ -107,7 +107,7 @@ fn subscribe<'a>(reader: &mut Reader<'a>, limits: &Limits) -> Result<Subscribe<'
     let mut count = 0_u16;
     while !reader.is_empty() {
         reader.count_filter(&mut count, limits)?;
-        reader.topic_filter(limits)?;
+        reader.topic_filter()?;
         let options = reader.u8()?;
         // [MQTT311-3.8.3-4]
         if options & 0b1111_1100 != 0 {

@@ -333,7 +333,7 @@ fn subscribe<'a>(reader: &mut Reader<'a>, limits: &Limits) -> Result<Subscribe<'
     let mut count = 0_u16;
     while !reader.is_empty() {
         reader.count_filter(&mut count, limits)?;
-        let filter = reader.topic_filter(limits)?;
+        let filter = reader.topic_filter()?;
         let byte = reader.u8()?;
         // [MQTT5-3.8.3-5]
         if byte & 0b1100_0000 != 0 {

@@ -200,6 +200,26 @@ fn a_session_that_was_discarded_does_not_come_back() {
 }
 
 #[test]
+fn a_session_that_was_kicked_does_not_come_back() {
+    for is_away in [false, true] {
+        let mut world = World::durable(Mqtt::default(), 1);
+        let client = come(&mut world, Version::V5, "c");
+        subscribe(&mut world, client, "t", 1);
+        if is_away {
+            world.drop_client(client);
+            let publisher = world.join(Version::V5, "p");
+            published(&mut world, publisher, message("t", 1, 1, "x"));
+        }
+        world.control(crate::Control::Kick { client_id: "c".into() });
+        assert!(world.is_closed(client));
+        assert_nothing_is_owed(&world);
+        world.crash();
+        assert_eq!(world.core().gauges().sessions, 0, "the end was recorded");
+        assert!(!comes_back(&mut world, "c")[0].contains("present"));
+    }
+}
+
+#[test]
 fn old_versions_keep_their_sessions_too() {
     // [MQTT311-3.1.2-4] [MQTT311-3.1.2-5]
     for version in [Version::V31, Version::V311] {

@@ -251,3 +251,34 @@ fn queue_priorities_and_upgrade_qos_are_kept() {
     let client = resume(&mut world, Version::V311, "c");
     assert_eq!(heard(&mut world, client)[1..], ["PUBLISH high q1 id=1 x", "PUBLISH low q1 id=2 x"]);
 }
+
+#[test]
+fn too_many_levels_are_answered_with_the_code_of_the_packet() {
+    // §MQTT5 3.9.3, §MQTT5 3.11.3, §MQTT5 3.14.2.1: 0x8F is about filters, 0x90 about names.
+    let mut world = World::with(Mqtt { max_topic_levels: 3, ..Mqtt::default() });
+    let client = world.join(Version::V5, "c");
+    let wishes = ["a/b/c", "a/b/c/d", "$share/g/a/b/c", "$share/g/a/b/c/d", "+/+/+/#"]
+        .map(|filter| (filter, options(1)));
+    subscribe_as(&mut world, client, &wishes, 0);
+    let [granted, deep] = ["granted_qos_1", "topic_filter_invalid"];
+    assert_eq!(
+        heard(&mut world, client),
+        [format!("SUBACK 9 [{granted} {deep} {granted} {deep} {deep}]")],
+        "a filter that is refused does not cost the connection"
+    );
+    assert_eq!(
+        unsubscribe(&mut world, client, &["$share/g/a/b/c", "a/b/c/d", "x"]),
+        ["UNSUBACK 8 [success topic_filter_invalid no_subscription_existed]"]
+    );
+    assert_eq!(
+        published(&mut world, client, message("a/b/c", 1, 1, "x")),
+        ["PUBLISH a/b/c q1 id=1 x", "PUBACK 1"]
+    );
+    assert_eq!(
+        published(&mut world, client, message("a/b/c/d", 1, 2, "x")),
+        ["DISCONNECT topic_name_invalid"]
+    );
+    let old = world.join(Version::V311, "old");
+    subscribe_as(&mut world, old, &wishes[..2], 0);
+    assert_eq!(heard(&mut world, old), ["SUBACK 9 [granted_qos_1 unspecified_error]"]);
+}

@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// The operator ends a client's connection; only its home shard is told.
+    /// The operator ends a client's connection and discards its session; only its home shard is told.
     pub(crate) fn kick(&mut self, client_id: &str) {
         if !self.is_up() {
             return;
