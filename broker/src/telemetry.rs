@@ -293,16 +293,21 @@ impl Beat {
 type EdgeField = (&'static str, fn(&EdgeMetrics) -> u64);
 
 /// What a dump tells of the edges: sums over the shards.
-const EDGE_FIELDS: [EdgeField; 14] = [
+const EDGE_FIELDS: [EdgeField; 19] = [
     ("connections", |edge| edge.connections),
     ("rings", |edge| edge.rings),
     ("accepted", |edge| edge.accepted),
     ("refused_limit", |edge| edge.refused_limit),
     ("accept_exhausted", |edge| edge.accept_exhausted),
+    ("accept_failed", |edge| edge.accept_failed),
+    ("accept_moved", |edge| edge.accept_moved),
+    ("closed", |edge| edge.closed),
     ("bytes_in", |edge| edge.bytes_in),
     ("bytes_out", |edge| edge.bytes_out),
     ("sends", |edge| edge.sends),
     ("handoffs_in", |edge| edge.handoffs_in),
+    ("handoffs_refused", |edge| edge.handoffs_refused),
+    ("sends_failed", |edge| edge.sends_failed),
     ("mesh_in", |edge| edge.mesh_in),
     ("lanes_full", |edge| edge.lanes_full),
     ("buffers_exhausted", |edge| edge.buffers_exhausted),

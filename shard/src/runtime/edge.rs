@@ -34,6 +34,7 @@ pub(super) struct Edge {
     /// Slots in use, per ring.
     pub(super) used: Vec<u32>,
     pub(super) rings_max: usize,
+    pub(super) accept_burst_max: u32,
     pub(super) shape: RingShape,
     pub(super) conns: Connections,
     pub(super) outputs: Outputs,
@@ -74,6 +75,8 @@ pub(super) struct Parts {
     pub(super) config: Arc<EdgeConfig>,
     /// Entries of a ring's file table: what the kernel allows.
     pub(super) table_entries: u32,
+    /// Connections that one entry into the kernel may accept.
+    pub(super) accept_burst_max: u32,
     pub(super) lanes: Lanes,
     pub(super) letters: Receiver<Letter>,
     pub(super) answers: Sender<ShardAnswer>,
@@ -91,7 +94,8 @@ impl Edge {
     /// When the ring cannot be made.
     pub(super) fn new(parts: Parts, listeners: Listeners) -> io::Result<Self> {
         let capacity = capacity_per_shard(&parts.config);
-        let table_entries = parts.table_entries.min(capacity.saturating_add(TABLE_SLACK));
+        let slack = TABLE_SLACK.saturating_add(parts.accept_burst_max.saturating_mul(2));
+        let table_entries = parts.table_entries.min(capacity.saturating_add(slack));
         let rings_max = rings_for(capacity, table_entries) as usize;
         let mut shape = RingShape::new(&parts.config.rings, table_entries);
         shape.buffer_count =
@@ -106,6 +110,7 @@ impl Edge {
             rings: Vec::new(),
             used: Vec::new(),
             rings_max,
+            accept_burst_max: parts.accept_burst_max,
             conns: Connections::new(table_entries),
             outputs: Outputs::default(),
             outputs_spare: Outputs::default(),
@@ -276,7 +281,8 @@ impl Edge {
     /// A slot of a ring was taken.
     pub(super) fn slot_taken(&mut self, ring: usize) {
         self.used[ring] += 1;
-        if self.free_in(ring) <= self.reserve() {
+        let full = self.accept_burst_max.saturating_mul(2).saturating_add(self.reserve());
+        if self.free_in(ring) <= full {
             self.listeners.unsettle();
         }
     }
@@ -286,28 +292,31 @@ impl Edge {
         self.shape.table_entries.saturating_sub(self.used[ring])
     }
 
-    /// Slots that a ring keeps for connections which come home to it, and for accepts already on their way.
+    /// Slots that accepts leave to connections which come home.
     pub(super) fn reserve(&self) -> u32 {
         reserve_of(self.shape.table_entries)
     }
 
     /// A ring with room for one more: the first that has more than its reserve, or a new one. `None` when all are full.
     pub(super) fn ring_with_room(&mut self) -> Option<usize> {
-        let reserve = self.reserve();
-        if let Some(ring) = (0..self.rings.len()).find(|&ring| self.free_in(ring) > reserve) {
+        if let Some(ring) = (0..self.rings.len()).find(|&ring| self.free_for_accepts(ring) > 0) {
             return Some(ring);
         }
-        if self.rings.len() < self.rings_max {
-            match self.add_ring() {
-                Ok(()) => return Some(self.rings.len() - 1),
-                Err(_) => {
-                    // The host gives no more: this is all that the shard will have.
-                    self.rings_max = self.rings.len();
-                    self.metrics.accept_exhausted += 1;
-                }
-            }
+        self.another_ring()
+    }
+
+    /// A ring more, if the shard may have one.
+    pub(super) fn another_ring(&mut self) -> Option<usize> {
+        if self.rings.len() >= self.rings_max {
+            return None;
         }
-        None
+        if self.add_ring().is_err() {
+            // The host gives no more: this is all that the shard will have.
+            self.rings_max = self.rings.len();
+            self.metrics.accept_exhausted += 1;
+            return None;
+        }
+        Some(self.rings.len() - 1)
     }
 
     /// Takes all completions that are there, running deferred work until there is none or a good batch has come.
@@ -372,11 +381,11 @@ fn shards_beside(cores: &[Option<usize>], shard: ShardId) -> usize {
 /// A tick takes in about so many completions before it lets output leave: enough to coalesce, few enough for the cache.
 const BATCH_COMPLETIONS: usize = 256;
 
-/// Most slots of a ring that accepts leave free: one entry into the kernel may run 20 pieces of deferred work, each of which
-/// may accept 32 connections, before accepting can be moved to another ring.
+/// Most slots of a ring that accepts leave to connections which come home.
 const RESERVE_MAX: u32 = 1_024;
 
-/// Slots above a shard's capacity: the reserve, and connections on their way out.
+/// Slots above a shard's capacity: the reserve, and connections on their way out. Besides, so many that accepts need not be counted
+/// one by one before the shard is full.
 const TABLE_SLACK: u32 = 2 * RESERVE_MAX;
 
 /// Fewest receive buffers of a ring that shares.

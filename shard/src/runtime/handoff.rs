@@ -28,6 +28,8 @@ pub(super) struct Arrivals {
     /// Connections that found no room at home, and when they are offered again.
     offers: BTreeMap<Mono, Vec<ConnId>>,
     next_ticket: u32,
+    /// Sockets that have come since the start, modulo 2^32.
+    came: u32,
 }
 
 /// Which connection of which shard.
@@ -78,7 +80,7 @@ impl Edge {
         let there = Tag::new(Kind::HandoffIn, self.shard.0.into(), leaving.ticket);
         leaving.moving = true;
         let to = leaving.to;
-        let Some(target) = self.lanes.doorbell(to).arrivals() else {
+        let Some(target) = self.lanes.doorbell(to).arrivals.take() else {
             self.offer_again(conn);
             return;
         };
@@ -91,11 +93,12 @@ impl Edge {
     /// The socket is in the home's table, or could not be put there.
     pub(super) fn handed_over(&mut self, completion: &Completion) {
         let conn = self.name_of(completion);
-        if self.conns.of(conn).is_none() {
-            return;
-        }
+        let Some(state) = self.conns.of(conn) else { return };
         if completion.result < 0 {
-            // The home's table has just become full; it names another ring within a tick or two.
+            // The host is out of memory, or the home ends.
+            if let Some(leaving) = &state.rare().leaving {
+                self.lanes.doorbell(leaving.to).arrivals.give_back();
+            }
             self.offer_again(conn);
             return;
         }
@@ -106,7 +109,7 @@ impl Edge {
         self.metrics.handoffs_out += 1;
     }
 
-    /// Offers a connection that found no room to its home again: after a while that doubles each time, and not for ever.
+    /// Offers a connection that found no room to its home again: after a while, and not for ever.
     fn offer_again(&mut self, conn: ConnId) {
         let Some(state) = self.conns.of(conn) else { return };
         let Some(leaving) = &mut state.rare().leaving else { return };
@@ -114,7 +117,7 @@ impl Edge {
             self.refuse_leaving(conn);
             return;
         }
-        let at = Mono(self.now.0 + (NS_PER_MS << leaving.attempts));
+        let at = Mono(self.now.0 + (NS_PER_MS << leaving.attempts.min(HANDOFF_PAUSE_DOUBLINGS)));
         leaving.attempts += 1;
         self.arrivals.offers.entry(at).or_default().push(conn);
     }
@@ -135,20 +138,30 @@ impl Edge {
         }
     }
 
-    /// Names the ring that takes arrivals: where accepts would go, or else whatever has a slot left.
+    /// Names a ring that takes arrivals and gives permits for some of its slots.
     pub(super) fn settle_arrivals(&mut self) {
         if self.lanes.shard_count() == 1 {
             return;
         }
-        let ring = if self.stopping {
-            None
-        } else {
-            self.ring_with_room().or_else(|| {
-                let emptiest = (0..self.rings.len()).max_by_key(|&ring| self.free_in(ring))?;
-                (self.free_in(emptiest) > 0).then_some(emptiest)
-            })
-        };
-        self.doorbell.set_arrivals(ring.map(|ring| self.rings[ring].descriptor()));
+        let ring = if self.stopping { None } else { self.arrivals_ring() };
+        let more = ring.map_or(0, |ring| self.room_for_arrivals(ring).min(PERMITS_MAX));
+        self.doorbell.arrivals.offer(ring.map(|ring| self.rings[ring].descriptor()), more);
+    }
+
+    fn arrivals_ring(&mut self) -> Option<usize> {
+        let with_room = (0..self.rings.len()).find(|&ring| self.room_for_arrivals(ring) > 0);
+        with_room.or_else(|| self.another_ring())
+    }
+
+    /// Slots of a ring that are promised to nobody.
+    fn room_for_arrivals(&self, ring: usize) -> u32 {
+        let promised = self.kept_for_accepts(ring).saturating_add(self.arrivals_open());
+        self.free_in(ring).saturating_sub(promised)
+    }
+
+    /// Connections that others may still send home.
+    pub(super) fn arrivals_open(&self) -> u32 {
+        self.doorbell.arrivals.open(self.arrivals.came)
     }
 
     /// Closes sockets that came without news for too long: the shard that sent them has ended.
@@ -198,6 +211,9 @@ pub(super) fn socket_came<C: Core>(
     };
     let ticket = (ShardId(from), completion.tag.generation);
     edge.slot_taken(completion.ring);
+    edge.arrivals.came = edge.arrivals.came.wrapping_add(1);
+    // A permit is used up, another may be given.
+    edge.listeners.unsettle();
     let conn = edge.conns.take(edge.conns.index(completion.ring, slot), ListenerId(0));
     edge.metrics.connections += 1;
     match edge.arrivals.halves.remove(&ticket) {
@@ -246,8 +262,14 @@ fn arrive<C: Core>(
     }
 }
 
-/// Times that a socket is offered to its home again: over a quarter of a second in all.
-const HANDOFF_ATTEMPTS_MAX: u8 = 8;
+/// Times that a socket is offered to its home again: two seconds in all. A home that is only busy has room long before.
+const HANDOFF_ATTEMPTS_MAX: u8 = 128;
+
+/// Times that the pause between two offers doubles: to 16 ms.
+const HANDOFF_PAUSE_DOUBLINGS: u8 = 4;
+
+/// Permits that a shard gives at a time, for a tick or two: more handoffs than several busy shards begin meanwhile.
+const PERMITS_MAX: u32 = 512;
 
 /// How long a socket waits for its news, milliseconds: the lane is at most a few ticks behind unless its sender has ended.
 const NEWS_MS_MAX: u64 = 10_000;

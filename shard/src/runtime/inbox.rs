@@ -5,10 +5,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::arrivals::ArrivalsRoom;
 use super::config::Park;
 use super::metrics::EdgeMetrics;
 use super::sys;
@@ -134,8 +135,8 @@ pub(super) struct Doorbell {
     eventfd: OwnedFd,
     /// One bit per shard whose lane to this one has something.
     lanes: [AtomicU64; LANE_WORDS],
-    /// Descriptor of the ring that takes connections which come home to this shard; -1: none has room.
-    arrivals: AtomicI32,
+    /// Room for connections that come home to this shard.
+    pub(super) arrivals: ArrivalsRoom,
 }
 
 impl Doorbell {
@@ -145,7 +146,7 @@ impl Doorbell {
             asleep: AtomicBool::new(false),
             eventfd: sys::eventfd(park == Park::Executor)?,
             lanes: [const { AtomicU64::new(0) }; LANE_WORDS],
-            arrivals: AtomicI32::new(-1),
+            arrivals: ArrivalsRoom::default(),
         })
     }
 
@@ -197,17 +198,6 @@ impl Doorbell {
     /// Whether a lane is marked, among the first `words`.
     pub(super) fn has_lanes(&self, words: usize) -> bool {
         self.lanes.iter().take(words).any(|word| word.load(Ordering::Acquire) != 0)
-    }
-
-    /// Names the ring that takes arrivals, by its descriptor.
-    pub(super) fn set_arrivals(&self, ring: Option<i32>) {
-        self.arrivals.store(ring.unwrap_or(-1), Ordering::Release);
-    }
-
-    /// The ring that takes arrivals, if one has room.
-    pub(super) fn arrivals(&self) -> Option<i32> {
-        let ring = self.arrivals.load(Ordering::Acquire);
-        (ring >= 0).then_some(ring)
     }
 }
 

@@ -3,9 +3,12 @@
 //! [MQTT311-7.1.1-1] [MQTT5-4.2.0-1]: TCP gives an ordered, lossless stream of bytes both ways.
 //!
 //! Each shard has its own socket per address (SO_REUSEPORT): the kernel spreads connections over the shards by a hash of their
-//! addresses. Accepted sockets go straight into the file table of one ring; when that is nearly full, accepting moves to
-//! another. When nothing has room, or the host is out of descriptors or memory, accepting rests: connections wait in the
-//! kernel's backlog, and nothing spins.
+//! addresses. Accepted sockets go straight into the file table of one ring; when that is full, accepting moves to another. When
+//! nothing has room, or the host is out of descriptors or memory, accepting rests: connections wait in the kernel's backlog,
+//! and nothing spins.
+//!
+//! The kernel accepts before it looks for a slot, and resets the connection if there is none. So a socket accepts *many* only while
+//! the table has room for whole backlogs, and else a few, each counted, one by one.
 
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
@@ -34,14 +37,35 @@ pub(super) struct Listening {
     pub(super) id: ListenerId,
     pub(super) socket: TcpListener,
     pub(super) ipv6: bool,
-    /// The ring that accepts for it.
-    armed: Option<usize>,
+    /// The ring that accepts for it, or did last.
+    ring: Option<usize>,
+    /// Accepts until told otherwise.
+    many: bool,
+    /// `many` was told to end.
     cancelling: bool,
+    /// Accepts of one connection each that are under way, a bit each.
+    ones: u32,
+    /// Those that were told to end.
+    ones_cancelling: u32,
+}
+
+/// How a ring accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Whatever comes.
+    Many,
+    /// So many on each listening socket.
+    Ones(u32),
 }
 
 impl Listening {
     pub(super) fn new(id: ListenerId, socket: TcpListener, ipv6: bool) -> Self {
-        Self { id, socket, ipv6, armed: None, cancelling: false }
+        Self { id, socket, ipv6, ring: None, many: false, cancelling: false, ones: 0, ones_cancelling: 0 }
+    }
+
+    /// Whether it accepts.
+    fn is_armed(&self) -> bool {
+        self.many || self.ones != 0
     }
 }
 
@@ -62,7 +86,7 @@ impl Listeners {
 
     /// Whether no socket accepts any more.
     pub(super) fn is_silent(&self) -> bool {
-        self.list.iter().all(|listening| listening.armed.is_none())
+        !self.list.iter().any(Listening::is_armed)
     }
 }
 
@@ -77,56 +101,120 @@ impl Edge {
             return;
         }
         self.listeners.unsettled = false;
-        self.settle_arrivals();
-        if self.listeners.list.is_empty() {
-            return;
+        if self.lanes.shard_count() > 1 {
+            self.doorbell.arrivals.revoke();
         }
-        let wanted = if self.stopping || self.listeners.rests_until.is_some() {
-            None
-        } else {
-            let wanted = self.accept_ring();
-            if wanted.is_none() {
-                self.rest();
-            }
-            wanted
-        };
+        // Slots that were closed are free before they are promised again.
+        for ring in &mut self.rings {
+            ring.submit();
+        }
+        let wanted =
+            if self.stopping || self.listeners.rests_until.is_some() || self.listeners.list.is_empty() {
+                None
+            } else {
+                let wanted = self.accept_place();
+                if wanted.is_none() {
+                    self.rest();
+                }
+                wanted
+            };
         for index in 0..self.listeners.list.len() {
             self.settle_accept(index, wanted);
         }
+        self.settle_arrivals();
     }
 
-    fn settle_accept(&mut self, index: usize, wanted: Option<usize>) {
+    fn settle_accept(&mut self, index: usize, wanted: Option<(usize, Pace)>) {
         let listening = &mut self.listeners.list[index];
-        let tag = accept_tag(index);
-        match (listening.armed, wanted) {
-            (None, Some(ring)) => {
-                self.rings[ring].accept_many(listening.socket.as_fd(), tag);
-                listening.armed = Some(ring);
-            }
-            (Some(armed), _) if Some(armed) != wanted && !listening.cancelling => {
-                self.rings[armed].cancel(tag);
+        let is_here = wanted.is_some_and(|(ring, _)| listening.ring == Some(ring));
+        if let Some(armed) = listening.ring {
+            let many_goes_on = is_here && matches!(wanted, Some((_, Pace::Many)));
+            if listening.many && !listening.cancelling && !many_goes_on {
+                self.rings[armed].cancel(accept_tag(index, MANY));
                 listening.cancelling = true;
-                self.metrics.accept_moved += u64::from(wanted.is_some());
             }
-            _ => {}
+            let ones_max = match wanted {
+                Some((_, Pace::Ones(count))) if is_here => count,
+                Some(_) | None => 0,
+            };
+            for one in 0..ONES_MAX {
+                let going_on = listening.ones & !listening.ones_cancelling;
+                if going_on.count_ones() > ones_max && going_on & 1 << one != 0 {
+                    self.rings[armed].cancel(accept_tag(index, one + 1));
+                    listening.ones_cancelling |= 1 << one;
+                }
+            }
+        }
+        let Some((ring, pace)) = wanted else { return };
+        if !is_here && listening.is_armed() || listening.cancelling {
+            return;
+        }
+        self.metrics.accept_moved += u64::from(!is_here && listening.ring.is_some());
+        listening.ring = Some(ring);
+        match pace {
+            Pace::Many if listening.many => {}
+            Pace::Many => {
+                self.rings[ring].accept_many(listening.socket.as_fd(), accept_tag(index, MANY));
+                listening.many = true;
+            }
+            Pace::Ones(count) => {
+                for one in 0..ONES_MAX {
+                    if listening.ones.count_ones() >= count {
+                        break;
+                    }
+                    if listening.ones & 1 << one == 0 {
+                        self.rings[ring].accept_one(listening.socket.as_fd(), accept_tag(index, one + 1));
+                        listening.ones |= 1 << one;
+                    }
+                }
+            }
         }
     }
 
-    /// The ring that accepts, as long as it has room; then another.
-    fn accept_ring(&mut self) -> Option<usize> {
-        let current = self.listeners.list.iter().find_map(|listening| listening.armed);
-        match current {
-            Some(ring) if self.free_in(ring) > self.reserve() => Some(ring),
-            _ => self.ring_with_room(),
+    /// The ring that accepts, as long as it has room, then another; and how.
+    fn accept_place(&mut self) -> Option<(usize, Pace)> {
+        let current = self.listeners.list.iter().filter(|listening| listening.is_armed());
+        let current = current.filter_map(|listening| listening.ring).next();
+        let current = current.filter(|&ring| self.free_for_accepts(ring) > 0);
+        let ring = current.or_else(|| self.ring_with_room())?;
+        let free = self.free_for_accepts(ring);
+        // What one entry accepted may not be counted yet when the next accepts as many again.
+        if free > self.accept_burst_max.saturating_mul(2) {
+            return Some((ring, Pace::Many));
         }
+        let sockets = u32::try_from(self.listeners.list.len()).unwrap_or(u32::MAX);
+        // One half is left to those who come home.
+        let each = (free / 2 / sockets).clamp(1, ONES_MAX);
+        (free >= each * sockets).then_some((ring, Pace::Ones(each)))
+    }
+
+    /// Slots of a ring that accepts may fill.
+    pub(super) fn free_for_accepts(&self, ring: usize) -> u32 {
+        self.free_in(ring).saturating_sub(self.reserve().max(self.arrivals_open()))
+    }
+
+    /// Slots of a ring that accepts which are under way may fill.
+    pub(super) fn kept_for_accepts(&self, ring: usize) -> u32 {
+        let here = self.listeners.list.iter().filter(|listening| listening.ring == Some(ring));
+        let kept = here.map(|listening| {
+            let burst = if listening.many { self.accept_burst_max.saturating_mul(2) } else { 0 };
+            (burst, listening.ones.count_ones())
+        });
+        // The burst is that of all sockets together.
+        let (burst, ones) = kept.fold((0, 0), |(burst, ones), (one, count)| (one.max(burst), ones + count));
+        burst.saturating_add(ones)
     }
 
     /// Takes what an accept brought: a connection, or the reason why it ended.
     pub(super) fn accepted(&mut self, completion: &Completion) {
         let index = completion.tag.slot as usize;
-        if !completion.more() {
-            let listening = &mut self.listeners.list[index];
-            listening.armed = None;
+        let listening = &mut self.listeners.list[index];
+        if let Some(one) = completion.tag.generation.checked_sub(1) {
+            listening.ones &= !(1 << one);
+            listening.ones_cancelling &= !(1 << one);
+            self.listeners.unsettled = true;
+        } else if !completion.more() {
+            listening.many = false;
             listening.cancelling = false;
             self.listeners.unsettled = true;
         }
@@ -173,9 +261,16 @@ impl Edge {
     }
 }
 
-fn accept_tag(listener: usize) -> Tag {
-    Tag::new(Kind::Accept, u32::try_from(listener).unwrap_or(u32::MAX), 0)
+/// Names an accept of a listening socket: [`MANY`], or one of those that accept one connection, counted from 1.
+fn accept_tag(listener: usize, accept: u32) -> Tag {
+    Tag::new(Kind::Accept, u32::try_from(listener).unwrap_or(u32::MAX), accept)
 }
+
+/// The accept that goes on until told otherwise.
+const MANY: u32 = 0;
+
+/// Accepts of one connection each that a socket has under way at most.
+const ONES_MAX: u32 = 32;
 
 /// How long accepting rests when nothing has room: short enough for a backlog to survive, long enough to cost nothing.
 const REST_MS: u64 = 50;

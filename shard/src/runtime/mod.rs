@@ -8,6 +8,7 @@
 //! Reading order: `executor.rs`, `edge.rs`, `tcp.rs`, `sending.rs`, `listener.rs`, `handoff.rs`, `mesh.rs`, `inbox.rs`, `disk.rs`;
 //! and `ring.rs` for what the kernel is asked.
 
+mod arrivals;
 mod buffers;
 mod clock;
 mod config;
@@ -270,6 +271,7 @@ where
             shard,
             config: Arc::clone(&config),
             table_entries,
+            accept_burst_max: accept_burst_max(&config, sys::backlog_max()),
             lanes,
             letters: inbox.letters,
             answers: answer.clone(),
@@ -382,6 +384,13 @@ const EXECUTOR_IO_BYTES: usize = 64 << 10;
 
 /// Answers that may wait for the control plane.
 const ANSWERS_MAX: usize = 1_024;
+
+/// Connections that one entry into the kernel may accept on one shard: as many as its listening sockets keep.
+fn accept_burst_max(config: &EdgeConfig, backlog_max: u32) -> u32 {
+    // The kernel keeps one more than it was told.
+    let kept = config.listeners.iter().map(|listener| listener.backlog.min(backlog_max).saturating_add(1));
+    kept.fold(0, u32::saturating_add)
+}
 
 /// Connections that one shard may have: its part of all and a quarter more, because neither the kernel's spreading of
 /// connections nor the hashing of client ids is even.

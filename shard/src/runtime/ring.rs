@@ -194,6 +194,16 @@ impl Ring {
         self.push(&entry);
     }
 
+    /// Accepts one connection from a listening socket into a free slot of the table.
+    pub(super) fn accept_one(&mut self, listener: BorrowedFd<'_>, tag: Tag) {
+        let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, length)
+            .file_index(Some(DestinationSlot::auto_target()))
+            .build()
+            .user_data(tag.pack());
+        self.push(&entry);
+    }
+
     /// Asks who is at the other end of a slot; [`Ring::name`] has the answer when it completes.
     pub(super) fn ask_name(&mut self, slot: u32, generation: u32, ipv6: bool) {
         let (cell, at) = self.names.take(slot, generation);

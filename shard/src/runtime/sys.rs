@@ -56,6 +56,13 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Connections that the kernel keeps at most for a listening socket, whatever it is told.
+#[expect(clippy::disallowed_methods, reason = "reads the kernel's settings while the process starts")]
+pub(super) fn backlog_max() -> u32 {
+    let setting = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    setting.and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX)
+}
+
 /// A new eventfd, counter 0. Reading an empty one waits or fails.
 pub(super) fn eventfd(waits: bool) -> io::Result<OwnedFd> {
     let flags = if waits { libc::EFD_CLOEXEC } else { libc::EFD_CLOEXEC | libc::EFD_NONBLOCK };

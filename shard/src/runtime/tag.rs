@@ -6,7 +6,7 @@
 /// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Multishot accept; `slot` is the listener's index.
+    /// Accept; `slot` is the listener's index, `generation` which of its accepts.
     Accept = 1,
     /// Question for the peer's name; `generation` is the index of the name's cell.
     Name,
