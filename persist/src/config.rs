@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::index::Line;
 use crate::limits;
 
 /// Which shard of so many has a client id, or a topic. The same at every boot: stored sessions are found by it.
@@ -27,6 +28,8 @@ pub struct Options {
     pub fetch_cache_bytes: usize,
     /// Who works on the disk.
     pub sync_mode: SyncMode,
+    /// The way to an index that shall follow the logs; `None`: there is none.
+    pub index: Option<Line>,
 }
 
 impl Options {
@@ -42,6 +45,7 @@ impl Options {
             quota_bytes: None,
             fetch_cache_bytes: limits::FETCH_CACHE_BYTES,
             sync_mode: SyncMode::Manual,
+            index: None,
         }
     }
 

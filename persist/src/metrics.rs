@@ -45,6 +45,8 @@ pub struct StoreMetrics {
     pub lost_messages: u64,
     /// How often the store became full.
     pub full_count: u64,
+    /// Whether the index has stopped following this log: 0 or 1, since it does not begin again before the next start.
+    pub index_stopped: u64,
 }
 
 /// Counts by power of two: bucket `i` holds values below 2^i that no smaller bucket holds, the last one all the rest.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::config::{Options, SyncMode};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::index::logs::ShardLog;
+use crate::index::{Feed, Logs, TruthOfShard};
 use crate::limits::SPARE_COUNT;
 use crate::log::catalog::Catalog;
 use crate::log::recovery::{LogRead, Mend, read_log};
@@ -53,13 +55,14 @@ pub fn open(
     }
     let reads = read_logs(&*disk, &logs, options.sync_mode, progress)?;
     let sides = Sides::start(options.sync_mode)?;
-    let mut opened = Opened { stores: Vec::new(), recovered: Vec::new(), report };
+    let mut opened = Opening { options, stores: Vec::new(), recovered: Vec::new(), report, logs: Vec::new() };
     for (log, read) in logs.into_iter().zip(reads) {
         let backstage = sides.backstage(DiskSide { disk: Arc::clone(&disk), log });
-        opened.add(backstage, read, options)?;
+        opened.add(backstage, read)?;
     }
     opened.drop_taken_of_ended();
-    Ok(opened)
+    let Opening { stores, recovered, report, logs, .. } = opened;
+    Ok(Opened { stores, recovered, report, logs: Logs::new(disk, manifest, logs) })
 }
 
 /// Writes all logs anew, without what nobody needs any more, for as many shards as they are for. Needs room for the new ones beside
@@ -89,6 +92,17 @@ pub struct Opened {
     pub recovered: Vec<Recovered>,
     /// What was found.
     pub report: Report,
+    /// The logs as they were read, for an index to be compared with.
+    pub logs: Logs,
+}
+
+/// A data directory while it is opened.
+struct Opening<'a> {
+    options: &'a Options,
+    stores: Vec<Store>,
+    recovered: Vec<Recovered>,
+    report: Report,
+    logs: Vec<ShardLog>,
 }
 
 /// What one log says.
@@ -137,6 +151,13 @@ impl ShardRead {
         self.catalog.prune();
     }
 
+    /// The log as the index will be compared with it. Before sessions are taken out.
+    fn as_log(&self, shard: u16) -> ShardLog {
+        let read = &self.read;
+        let truth = TruthOfShard { shard, first: read.first_seq, last: read.last_seq, sum: self.state.sum() };
+        ShardLog { truth, oldest: read.segments.first().map(|segment| segment.number) }
+    }
+
     /// The highest count in any session number that was ever given.
     pub(crate) fn session_max(&self) -> u64 {
         self.state.session_max.max(self.read.next_session.saturating_sub(1)) + self.lost_records()
@@ -164,18 +185,16 @@ impl Report {
     }
 }
 
-impl Opened {
-    fn add(
-        &mut self,
-        backstage: Backstage,
-        mut shard: ShardRead,
-        options: &Options,
-    ) -> Result<(), OpenError> {
+impl Opening<'_> {
+    fn add(&mut self, backstage: Backstage, mut shard: ShardRead) -> Result<(), OpenError> {
+        let options = self.options;
         let index = backstage.side().log.shard;
+        self.logs.push(shard.as_log(index));
         let closing = shard.state.close(options.now_ms);
         let sessions = shard.state.take_sessions();
         let retained = shard.state.take_retained();
         let taken = shard.state.take_taken();
+        let namesakes = std::mem::take(&mut shard.state.namesakes);
         shard.count_holders(&sessions);
         let (session_max, message_max) = (shard.session_max(), shard.message_max());
         self.report.add_read(&mut shard.read);
@@ -184,6 +203,7 @@ impl Opened {
         self.report.messages += shard.catalog.message_count();
         let log = begin_log(backstage, shard, session_max, message_max, options)?;
         let mut store = Store::new(log, options.fetch_cache_bytes);
+        end_sessions(&mut store, closing.expired.iter().chain(&namesakes))?;
         end_connections(&mut store, &sessions, &closing, options)?;
         store.count_from_here();
         self.stores.push(store);
@@ -215,7 +235,7 @@ impl Opened {
         self.report.sessions += count(sessions.len());
         self.report.queued += sessions.iter().map(|session| count(session.queue.len())).sum::<u64>();
         self.report.cut_off_sessions += count(closing.cut_off.len());
-        self.report.expired_sessions += closing.expired;
+        self.report.expired_sessions += count(closing.expired.len());
     }
 }
 
@@ -291,6 +311,7 @@ pub(crate) fn begin_log(
         let path = log.path(number);
         disk.remove(&path).map_err(OpenError::io("remove", &path))?;
     }
+    let feed = options.index.clone().map(|line| Feed::new(log.shard, line));
     let quota_bytes = options.quota_bytes.map(|quota| quota / u64::from(options.shard_count));
     Ok(Log::begin(Beginning {
         catalog,
@@ -301,6 +322,7 @@ pub(crate) fn begin_log(
         message_max,
         segment_bytes,
         leftovers: leftovers.into_iter().map(|(number, _)| number).collect(),
+        feed,
         backstage,
     }))
 }
@@ -311,6 +333,18 @@ fn no_room(disk: &dyn Disk, log: &LogId, needed_bytes: u64, error: std::io::Erro
         return OpenError::NoRoom { needed_bytes, free_bytes: disk.free_bytes().unwrap_or(0) };
     }
     OpenError::io("make a segment in", &log.folder)(error)
+}
+
+/// Records that sessions which this start drops have ended, so that neither a clock that goes back nor an index finds them again.
+fn end_sessions<'a>(
+    store: &mut Store,
+    sessions: impl Iterator<Item = &'a SessionNo>,
+) -> Result<(), OpenError> {
+    for session in sessions {
+        let record = Record::SessionEnded { session: *session };
+        store.write(&record).map_err(|error| OpenError::Append { source: error })?;
+    }
+    Ok(())
 }
 
 /// Records that the connections which the last run left open have ended: a second crash does not make their sessions younger.

@@ -72,7 +72,8 @@ impl<'a> Homes<'a> {
         session_max: u64,
         message_max: u64,
     ) -> Result<Self, OpenError> {
-        let quiet = Options { sync_mode: SyncMode::Manual, quota_bytes: None, ..options.clone() };
+        let quiet =
+            Options { sync_mode: SyncMode::Manual, quota_bytes: None, index: None, ..options.clone() };
         let mut stores = Vec::new();
         for shard in 0..manifest.shard_count {
             let log = LogId::new(manifest.epoch, manifest.key, shard);

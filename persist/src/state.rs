@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::index::Sum;
 use crate::record::decode::{PublishedView, View};
 use crate::record::{Attached, Message, MessageId, Outgoing, Record, Session, SessionNo, Subscription, Will};
 
@@ -17,6 +18,8 @@ use crate::record::{Attached, Message, MessageId, Outgoing, Record, Session, Ses
 pub(crate) struct State {
     sessions: HashMap<SessionNo, Box<Kept>, BuildHasherDefault<NumberHasher>>,
     retained: BTreeMap<Box<str>, Message>,
+    /// Sessions that [`State::take_sessions`] has left out, because a younger one has their client id.
+    pub namesakes: Vec<SessionNo>,
     /// QoS 2 messages that sessions of other shards published: their identifiers, until they are free.
     taken: BTreeSet<(SessionNo, u16)>,
     /// The highest count in any session number seen.
@@ -46,8 +49,8 @@ struct Kept {
 pub(crate) struct Closing {
     /// They had no end of connection in the log: they end now. Ascending.
     pub cut_off: Vec<SessionNo>,
-    /// Their time had run out.
-    pub expired: u64,
+    /// Their time had run out. Ascending.
+    pub expired: Vec<SessionNo>,
 }
 
 impl State {
@@ -72,11 +75,24 @@ impl State {
             let is_over =
                 kept.expiry_seconds != u32::MAX && detached_at_ms.saturating_add(lives_ms) <= now_ms;
             let is_dropped = is_over && kept.will.is_none();
-            closing.expired += u64::from(is_dropped);
+            if is_dropped {
+                closing.expired.push(*session);
+            }
             !is_dropped
         });
         closing.cut_off.sort_unstable();
+        closing.expired.sort_unstable();
         closing
+    }
+
+    /// A count and a fingerprint of the sessions: what an index that has followed the log comes to.
+    pub(crate) fn sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        #[expect(clippy::iter_over_hash_type, reason = "a sum does not show the order")]
+        for (session, kept) in &self.sessions {
+            sum.add(&kept.client_id, *session);
+        }
+        sum
     }
 
     /// The sessions, ascending by number, each with its queue in order. Where two have one client id (the end of the older was
@@ -91,7 +107,7 @@ impl State {
             sessions
         };
         sessions.sort_unstable_by_key(|session| session.session);
-        drop_older_namesakes(&mut sessions);
+        self.namesakes = drop_older_namesakes(&mut sessions);
         sessions
     }
 
@@ -327,7 +343,8 @@ impl Kept {
     }
 }
 
-fn drop_older_namesakes(sessions: &mut Vec<Box<Session>>) {
+/// Returns their numbers, ascending.
+fn drop_older_namesakes(sessions: &mut Vec<Box<Session>>) -> Vec<SessionNo> {
     let mut youngest: HashMap<&str, SessionNo> = HashMap::with_capacity(sessions.len());
     let mut older = Vec::new();
     for session in sessions.iter() {
@@ -337,6 +354,7 @@ fn drop_older_namesakes(sessions: &mut Vec<Box<Session>>) {
         older.sort_unstable();
         sessions.retain(|session| older.binary_search(&session.session).is_err());
     }
+    older
 }
 
 /// Spreads session numbers, which are counted and not chosen by anybody outside: one multiplication.
@@ -544,7 +562,7 @@ mod tests {
             detached(1, 1_000),
             detached(2, 5_000),
         ]);
-        assert_eq!(state.close(11_000), Closing { cut_off: vec![SessionNo(3)], expired: 1 });
+        assert_eq!(state.close(11_000), Closing { cut_off: vec![SessionNo(3)], expired: vec![SessionNo(1)] });
         let left: Vec<_> =
             state.take_sessions().iter().map(|session| (session.session.0, session.detached_at_ms)).collect();
         assert_eq!(left, [(2, Some(5_000)), (3, Some(11_000))]);
@@ -563,12 +581,12 @@ mod tests {
         let detached =
             |keeps_will| Record::Detached { session: SessionNo(1), at_ms: 0, expiry_seconds: 1, keeps_will };
         let mut state = replay(&[Record::Attached(Box::new(attached.clone())), detached(true)]);
-        assert_eq!(state.close(1_000_000).expired, 0);
+        assert_eq!(state.close(1_000_000).expired, []);
         let mut state = replay(&[Record::Attached(Box::new(attached.clone())), detached(false)]);
-        assert_eq!(state.close(1_000_000).expired, 1);
+        assert_eq!(state.close(1_000_000).expired, [SessionNo(1)]);
         attached.expiry_seconds = u32::MAX;
         let mut state = replay(&[Record::Attached(Box::new(attached))]);
-        assert_eq!(state.close(u64::MAX), Closing { cut_off: vec![SessionNo(1)], expired: 0 });
+        assert_eq!(state.close(u64::MAX), Closing { cut_off: vec![SessionNo(1)], expired: vec![] });
     }
 
     #[test]

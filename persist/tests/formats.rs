@@ -173,7 +173,7 @@ fn written() -> FaultDisk {
 
 /// What a directory comes to, in words.
 fn told(disk: &FaultDisk) -> String {
-    let Opened { stores, recovered, report } =
+    let Opened { stores, recovered, report, .. } =
         open(Arc::new(disk.clone()), &options(2), &mut |_| {}).unwrap();
     let mut text = String::new();
     assert_eq!((&report.torn[..], &report.damaged[..]), (&[][..], &[][..]));

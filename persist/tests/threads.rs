@@ -112,6 +112,7 @@ fn image(session: u64, client_id: &str, id: u64) -> Record {
 fn four_shards_share_the_threads_and_a_restart_finds_everything() {
     let root = folder("shards");
     let opened = open_threads(&root, 4).unwrap();
+    drop(opened.logs);
     std::thread::scope(|scope| {
         for (index, store) in opened.stores.into_iter().enumerate() {
             scope.spawn(move || {

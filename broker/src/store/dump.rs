@@ -78,26 +78,11 @@ fn topic_of(record: &Record) -> Option<&str> {
 
 /// Whether a record says something of one of these sessions.
 fn concerns(record: &Record, sessions: &BTreeSet<SessionNo>) -> bool {
-    match record {
-        Record::Session(image) => sessions.contains(&image.session),
-        Record::Attached(attached) => sessions.contains(&attached.session),
-        Record::Published(published) => {
-            let arrived = published.arrived.is_some_and(|(session, _)| sessions.contains(&session));
-            arrived || published.receivers.iter().any(|receiver| sessions.contains(&receiver.session))
-        }
-        Record::Retained(_) | Record::RetainedCleared { .. } => false,
-        Record::SessionEnded { session }
-        | Record::Detached { session, .. }
-        | Record::WillGone { session }
-        | Record::Subscribed { session, .. }
-        | Record::Unsubscribed { session, .. }
-        | Record::Sent { session, .. }
-        | Record::Done { session, .. }
-        | Record::Received { session, .. }
-        | Record::Completed { session, .. }
-        | Record::Arrived { session, .. }
-        | Record::Released { session, .. } => sessions.contains(session),
+    if let Record::Published(published) = record {
+        let arrived = published.arrived.is_some_and(|(session, _)| sessions.contains(&session));
+        return arrived || published.receivers.iter().any(|receiver| sessions.contains(&receiver.session));
     }
+    record.session().is_some_and(|session| sessions.contains(&session))
 }
 
 fn line_json(standing: &Standing) -> String {

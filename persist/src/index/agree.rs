@@ -1,284 +1,286 @@
-//! Whether the index says what the log says, and how it is brought there.
+//! Whether the index says what the logs say, and how it is brought there.
 //!
 //! After a clean end the two agree, and one comparison per shard shows it. After a crash the index is behind: what the log says
-//! after the index's mark is written into it. Sessions that it has and the log has not are struck out: a boot drops those whose
-//! time is over without a word in the log. An index that does not have what it claims to have followed is not repaired: nobody
-//! knows what else is wrong in it.
+//! behind the index's mark is written into it. Then both must come to the same sessions. If they do not, one of them has lost
+//! something, and if the index knows what the log does not, that is the log: the operator hears of it ([`Lack`]). Such an index is
+//! not repaired but built again, since nobody knows what else is wrong in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use super::entry::{Header, Mark, Place, SegmentEntry, SessionEntry, Sum};
+use super::entry::{Header, Sum};
 use super::{Batch, Change, Index, IndexError};
-use crate::record::SessionNo;
 
 /// What one shard's log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TruthOfShard {
     /// Whose log.
     pub shard: u16,
+    /// Its oldest frame; 0 if it has none.
+    pub first: u64,
     /// Its last frame.
     pub last: u64,
     /// Its sessions.
     pub sum: Sum,
 }
 
-/// What the logs hold, as recovery found it.
-pub trait Truth {
+/// What the logs hold, as a boot has found it.
+pub trait Truth: Send {
     /// Of which data directory.
     fn header(&self) -> Header;
+
     /// One for each shard.
     fn shards(&self) -> Vec<TruthOfShard>;
-    /// Calls for each session: its shard, client, number and place.
-    fn sessions(&self, each: &mut dyn FnMut(u16, &str, SessionNo, Place));
-    /// Calls for each segment.
-    fn segments(&self, each: &mut dyn FnMut(u16, SegmentEntry));
+
+    /// Calls for each change behind the frame `after` of a shard's log, up to [`TruthOfShard::last`], in the order of the log, with
+    /// the number of its frame, until the callee says `false`.
+    ///
+    /// # Errors
+    /// [`IndexError::Log`].
+    fn changes(
+        &self,
+        shard: u16,
+        after: u64,
+        each: &mut dyn FnMut(u64, Change) -> bool,
+    ) -> Result<(), IndexError>;
+
+    /// Whether the log has freed records since it was read, so that what [`Truth::changes`] shows may not be all.
+    fn has_moved_on(&self, shard: u16) -> bool;
 }
 
-/// How the index stood to the log.
+/// What a log once had and has no more, as its index remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Records at its end.
+    End {
+        /// Whose log.
+        shard: u16,
+        /// Its last frame.
+        last: u64,
+        /// The last frame that was on the disk.
+        followed: u64,
+    },
+    /// Sessions whose records stood before the oldest that is left.
+    Beginning {
+        /// Whose log.
+        shard: u16,
+        /// Its oldest frame.
+        first: u64,
+        /// How many sessions.
+        sessions: u64,
+        /// Some of their clients.
+        clients: Vec<Box<str>>,
+    },
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End { shard, last, followed } => write!(
+                f,
+                "the log of shard {shard} ends at record {last}, and record {followed} had been on the disk: {} records are missing",
+                followed.saturating_sub(*last)
+            ),
+            Self::Beginning { shard, first, sessions, clients } => {
+                let more = if u64::try_from(clients.len()).unwrap_or(0) < *sessions { ", …" } else { "" };
+                let names: Vec<_> = clients.iter().map(|client| format!("{client:?}")).collect();
+                write!(
+                    f,
+                    "the log of shard {shard} begins at record {first}, and {sessions} sessions that stood before it are missing \
+                     ({}{more})",
+                    names.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// How the index stood to the logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
     /// They said the same.
     Same,
     /// The index was empty and has been built.
     Built {
-        /// Sessions that were written.
+        /// Sessions in it.
         sessions: u64,
     },
     /// The index was behind and has caught up.
     CaughtUp {
-        /// Sessions that were written.
-        written: u64,
-        /// Sessions that were struck out.
-        struck: u64,
+        /// Changes that were taken over.
+        changes: u64,
     },
-    /// The index contradicts the log, and was left as it is. The end of a sentence that begins with "it".
+    /// The index is of logs that are no more, such as those for another number of shards; nothing is wrong with that.
+    OfOtherLogs,
+    /// The index knows what a log has lost.
+    LogLacks(Lack),
+    /// The index contradicts the log. The end of a sentence that begins with "it".
     Contradicts(String),
 }
 
-/// Compares the index with the log and brings it up to date where it is merely behind.
+/// Compares the index with the logs and brings it up to date where it is merely behind.
 ///
-/// Cost: one read per shard when they agree, else one per session.
+/// Cost: one read per shard when they agree, else one for each change that it has not followed.
+///
+/// # Errors
+/// The index is broken, or a log cannot be read; [`IndexError::Stopped`] when `is_stopping` says so.
+pub fn agree(
+    index: &mut Index,
+    truth: &dyn Truth,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<Agreement, IndexError> {
+    match index.header()? {
+        None => return build(index, truth, is_stopping),
+        Some(header) if header != truth.header() => return Ok(Agreement::OfOtherLogs),
+        Some(_) => {}
+    }
+    let mut taken = 0;
+    for shard in truth.shards() {
+        let followed = index.mark(shard.shard)?.up_to;
+        if followed > shard.last {
+            return Ok(Agreement::LogLacks(Lack::End { shard: shard.shard, last: shard.last, followed }));
+        }
+        taken += catch_up(index, truth, &shard, is_stopping)?;
+        if index.mark(shard.shard)?.sum != shard.sum {
+            return why_not(index, truth, &shard);
+        }
+    }
+    if taken == 0 {
+        return Ok(Agreement::Same);
+    }
+    index.flush()?;
+    Ok(Agreement::CaughtUp { changes: taken })
+}
+
+/// How the index stands to one shard's log; nothing is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// It says the same.
+    Same,
+    /// It has not followed the last records.
+    Behind {
+        /// So many.
+        records: u64,
+    },
+    /// It is of logs that are no more.
+    OfOtherLogs,
+    /// The log lacks what the index knows.
+    LogLacks(Lack),
+    /// It has followed the log to its end and does not come to the same sessions.
+    Differs,
+}
+
+/// How the index stands to a shard's log of this directory.
 ///
 /// # Errors
 /// The index is broken.
-pub fn agree(index: &mut Index, truth: &dyn Truth) -> Result<Agreement, IndexError> {
-    let wanted = truth.header();
-    match index.header()? {
-        None => {
-            index.begin(wanted)?;
-            let (sessions, _) = match bring_up(index, truth)? {
-                Ok(counts) => counts,
-                Err(why) => return Ok(Agreement::Contradicts(why)),
-            };
-            return Ok(Agreement::Built { sessions });
-        }
-        Some(header) if header != wanted => {
-            return Ok(Agreement::Contradicts(format!(
-                "is of epoch {} with {} shards, the log of epoch {} with {}",
-                header.epoch, header.shard_count, wanted.epoch, wanted.shard_count
-            )));
-        }
-        Some(_) => {}
+pub fn stand(index: &Index, header: Header, shard: &TruthOfShard) -> Result<Stand, IndexError> {
+    if index.header()? != Some(header) {
+        return Ok(Stand::OfOtherLogs);
     }
-    let mut behind = false;
-    for shard in truth.shards() {
-        match stand(&index.mark(shard.shard)?, &shard) {
-            Stand::Same => {}
-            Stand::Behind => behind = true,
-            Stand::Wrong(why) => return Ok(Agreement::Contradicts(why)),
-        }
-    }
-    if !behind {
-        return Ok(Agreement::Same);
-    }
-    Ok(match bring_up(index, truth)? {
-        Ok((written, struck)) => Agreement::CaughtUp { written, struck },
-        Err(why) => Agreement::Contradicts(why),
+    let mark = index.mark(shard.shard)?;
+    let (last, followed) = (shard.last, mark.up_to);
+    Ok(if followed > last {
+        Stand::LogLacks(Lack::End { shard: shard.shard, last, followed })
+    } else if followed < last {
+        Stand::Behind { records: last - followed }
+    } else if mark.sum == shard.sum {
+        Stand::Same
+    } else {
+        before(index, shard)?.map_or(Stand::Differs, Stand::LogLacks)
     })
 }
 
-/// Whether the index says what the log says; nothing is changed.
-///
-/// # Errors
-/// The index is broken, or claims what cannot be.
-pub fn stands(index: &Index, truth: &dyn Truth) -> Result<bool, IndexError> {
-    if index.header()? != Some(truth.header()) {
-        return Ok(false);
-    }
+/// Writes all that the logs say into an empty index. What it then says is not compared: the logs may go on being cleaned meanwhile,
+/// and what is freed unread is said again behind what is read here, for the index to follow.
+fn build(
+    index: &mut Index,
+    truth: &dyn Truth,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<Agreement, IndexError> {
+    index.begin(truth.header())?;
+    let mut sessions = 0;
     for shard in truth.shards() {
-        match stand(&index.mark(shard.shard)?, &shard) {
-            Stand::Same => {}
-            Stand::Behind => return Ok(false),
-            Stand::Wrong(why) => return Err(IndexError::Use(format!("it {why}"))),
-        }
-    }
-    Ok(true)
-}
-
-enum Stand {
-    Same,
-    Behind,
-    Wrong(String),
-}
-
-fn stand(mark: &Mark, truth: &TruthOfShard) -> Stand {
-    let TruthOfShard { shard, last, sum } = *truth;
-    if mark.up_to > last {
-        return Stand::Wrong(format!(
-            "has followed shard {shard} to record {}, and its log ends at {last}",
-            mark.up_to
-        ));
-    }
-    if mark.up_to == last && mark.sum == sum { Stand::Same } else { Stand::Behind }
-}
-
-/// Writes what the log says and the index does not. Returns how many sessions were written and struck out, or the contradiction.
-fn bring_up(index: &mut Index, truth: &dyn Truth) -> Result<Result<(u64, u64), String>, IndexError> {
-    let mut catcher = Catcher::new(index, truth)?;
-    truth.sessions(&mut |shard, client_id, session, at| catcher.session(shard, client_id, session, at));
-    if let Some(stopped) = catcher.stopped.take() {
-        return stopped.map(Err);
-    }
-    catcher.strike(truth)?;
-    catcher.segments(truth)?;
-    let (written, struck) = catcher.finish(truth)?;
-    for shard in truth.shards() {
-        let mark = index.mark(shard.shard)?;
-        if mark.sum != shard.sum {
-            return Ok(Err(format!(
-                "does not come to the same sessions as the log of shard {}",
-                shard.shard
-            )));
-        }
+        catch_up(index, truth, &shard, is_stopping)?;
+        sessions += index.mark(shard.shard)?.sum.sessions;
     }
     index.flush()?;
-    Ok(Ok((written, struck)))
+    Ok(Agreement::Built { sessions })
+}
+
+/// Follows a log from the index's mark to its end. Returns the number of changes.
+fn catch_up(
+    index: &mut Index,
+    truth: &dyn Truth,
+    shard: &TruthOfShard,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<u64, IndexError> {
+    let after = index.mark(shard.shard)?.up_to;
+    if after == shard.last {
+        return Ok(0);
+    }
+    let mut batch = Batch { shard: shard.shard, up_to: after, changes: Vec::new() };
+    let (mut taken, mut unsynced, mut outcome) = (0, 0, Ok(()));
+    truth.changes(shard.shard, after, &mut |number, change| {
+        batch.up_to = number;
+        batch.changes.push(change);
+        taken += 1;
+        if batch.changes.len() < CHANGES_AT_ONCE {
+            return true;
+        }
+        outcome = if is_stopping() { Err(IndexError::Stopped) } else { index.follow(&batch) };
+        batch.changes.clear();
+        unsynced += 1;
+        if unsynced == BATCHES_UNSYNCED_MAX && outcome.is_ok() {
+            unsynced = 0;
+            outcome = index.flush();
+        }
+        outcome.is_ok()
+    })?;
+    outcome?;
+    index.follow(&Batch { up_to: shard.last, ..batch })?;
+    Ok(taken)
 }
 
 /// Most changes that are written at once, so that catching up needs little memory.
-const CHANGES_AT_ONCE: usize = 4_096;
+const CHANGES_AT_ONCE: usize = 1_024;
+/// Most of those before the index is synced: what is written and unsynced stays in memory.
+const BATCHES_UNSYNCED_MAX: u32 = 16;
 
-/// An index on its way to what the log says.
-struct Catcher<'a> {
-    index: &'a mut Index,
-    /// How far each shard had been followed at the beginning.
-    marks: BTreeMap<u16, u64>,
-    waiting: BTreeMap<u16, Vec<Change>>,
-    written: u64,
-    struck: u64,
-    /// Why it cannot go on: a contradiction, or an error.
-    stopped: Option<Result<String, IndexError>>,
+/// What to make of an index that has followed a log to its end and does not come to the same sessions.
+fn why_not(index: &Index, truth: &dyn Truth, shard: &TruthOfShard) -> Result<Agreement, IndexError> {
+    if truth.has_moved_on(shard.shard) {
+        // Cleaning was quicker: what it freed was said again where this was not looked for. No one is to blame.
+        return Ok(Agreement::OfOtherLogs);
+    }
+    Ok(before(index, shard)?.map_or_else(
+        || {
+            Agreement::Contradicts(format!(
+                "does not come to the same sessions as the log of shard {}",
+                shard.shard
+            ))
+        },
+        Agreement::LogLacks,
+    ))
 }
 
-impl<'a> Catcher<'a> {
-    fn new(index: &'a mut Index, truth: &dyn Truth) -> Result<Self, IndexError> {
-        let mut marks = BTreeMap::new();
-        for shard in truth.shards() {
-            marks.insert(shard.shard, index.mark(shard.shard)?.up_to);
-        }
-        Ok(Self { index, marks, waiting: BTreeMap::new(), written: 0, struck: 0, stopped: None })
-    }
-
-    fn session(&mut self, shard: u16, client_id: &str, session: SessionNo, at: Place) {
-        if self.stopped.is_some() {
-            return;
-        }
-        let wanted = SessionEntry { shard, session, at };
-        let outcome = match self.index.session(client_id) {
-            Ok(Some(found)) if found == wanted => return,
-            Ok(_) if at.sequence <= self.marks.get(&shard).copied().unwrap_or_default() => {
-                self.stopped = Some(Ok(format!("does not say where session {client_id:?} stands")));
-                return;
+/// Sessions of which the index knows only what stood before the oldest frame.
+fn before(index: &Index, shard: &TruthOfShard) -> Result<Option<Lack>, IndexError> {
+    let (mut sessions, mut clients) = (0, Vec::new());
+    index.sessions(&mut |client_id, entry| {
+        if entry.shard == shard.shard && entry.at.sequence < shard.first {
+            sessions += 1;
+            if clients.len() < CLIENTS_NAMED {
+                clients.push(client_id.into());
             }
-            Ok(_) => {
-                self.written += 1;
-                self.push(shard, Change::Image { client_id: client_id.into(), session, at })
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            self.stopped = Some(Err(error));
         }
-    }
-
-    fn push(&mut self, shard: u16, change: Change) -> Result<(), IndexError> {
-        let waiting = self.waiting.entry(shard).or_default();
-        waiting.push(change);
-        if waiting.len() < CHANGES_AT_ONCE {
-            return Ok(());
-        }
-        let changes = std::mem::take(waiting);
-        self.index.follow(&Batch { shard, up_to: 0, changes })
-    }
-
-    /// Writes all that waits, without moving a mark.
-    fn settle(&mut self) -> Result<(), IndexError> {
-        for (shard, changes) in std::mem::take(&mut self.waiting) {
-            self.index.follow(&Batch { shard, up_to: 0, changes })?;
-        }
-        Ok(())
-    }
-
-    /// Strikes out the sessions that the log no longer has.
-    fn strike(&mut self, truth: &dyn Truth) -> Result<(), IndexError> {
-        self.settle()?;
-        let mut sums = BTreeMap::new();
-        for shard in truth.shards() {
-            sums.insert(shard.shard, shard.sum);
-        }
-        let mut surplus = false;
-        for (shard, sum) in &sums {
-            surplus |= self.index.mark(*shard)?.sum != *sum;
-        }
-        if !surplus {
-            return Ok(());
-        }
-        let mut alive = BTreeSet::new();
-        truth.sessions(&mut |_, _, session, _| {
-            alive.insert(session);
-        });
-        let mut gone = Vec::new();
-        self.index.sessions(&mut |_, entry| {
-            if !alive.contains(&entry.session) {
-                gone.push((entry.shard, entry.session));
-            }
-            true
-        })?;
-        for (shard, session) in gone {
-            self.struck += 1;
-            self.push(shard, Change::Ended { session })?;
-        }
-        Ok(())
-    }
-
-    fn segments(&mut self, truth: &dyn Truth) -> Result<(), IndexError> {
-        let mut known: BTreeMap<(u16, u64), SegmentEntry> = BTreeMap::new();
-        for (shard, segment) in self.index.segments()? {
-            known.insert((shard, segment.segment), segment);
-        }
-        let mut new = Vec::new();
-        truth.segments(&mut |shard, segment| {
-            if known.remove(&(shard, segment.segment)) != Some(segment) {
-                new.push((shard, Change::Segment(segment)));
-            }
-        });
-        for (shard, segment) in known.into_keys() {
-            self.push(shard, Change::Freed { segment })?;
-        }
-        for (shard, change) in new {
-            self.push(shard, change)?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self, truth: &dyn Truth) -> Result<(u64, u64), IndexError> {
-        self.settle()?;
-        for shard in truth.shards() {
-            self.index.follow(&Batch { shard: shard.shard, up_to: shard.last, changes: Vec::new() })?;
-        }
-        Ok((self.written, self.struck))
-    }
+        true
+    })?;
+    let lack = Lack::Beginning { shard: shard.shard, first: shard.first, sessions, clients };
+    Ok((sessions > 0).then_some(lack))
 }
+
+/// Clients that a notice names.
+const CLIENTS_NAMED: usize = 5;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -286,23 +288,45 @@ pub(crate) mod tests {
     use crate::index::MemoryTable;
     use crate::index::tests::{batch, begun, ended, image, place};
 
-    /// A log of one or more shards, as changes.
+    /// Logs of two shards, as changes with the numbers of their frames.
     #[derive(Clone)]
     pub(crate) struct Log {
         pub(crate) header: Header,
-        pub(crate) batches: Vec<Batch>,
+        pub(crate) shards: [Vec<(u64, Change)>; 2],
+        /// The last frame of each.
+        pub(crate) last: [u64; 2],
+        /// Frames before this one are gone from the first.
+        pub(crate) first: u64,
+        pub(crate) has_moved_on: bool,
     }
 
     impl Log {
         pub(crate) fn new(batches: &[Batch]) -> Self {
-            Self { header: Header { epoch: 1, shard_count: 2 }, batches: batches.to_vec() }
+            let header = Header { epoch: 1, shard_count: 2, logs: 9 };
+            let mut log =
+                Self { header, shards: [vec![], vec![]], last: [0, 0], first: 1, has_moved_on: false };
+            for batch in batches {
+                let shard = usize::from(batch.shard);
+                for change in &batch.changes {
+                    let number = match change {
+                        Change::Image { at, .. } | Change::Begun { at, .. } => at.sequence,
+                        Change::Ended { .. } => batch.up_to,
+                    };
+                    log.shards[shard].push((number, change.clone()));
+                }
+                log.last[shard] = batch.up_to;
+            }
+            log
         }
 
-        /// What an index that followed all of it says.
+        /// What an index says that has followed what is left of it.
         fn index(&self) -> Index {
             let mut index = Index::new(Box::new(MemoryTable::default()));
-            for batch in &self.batches {
-                index.follow(batch).unwrap();
+            for (shard, changes) in (0..).zip(&self.shards) {
+                let from = if shard == 0 { self.first } else { 1 };
+                let left = changes.iter().filter(|(number, _)| *number >= from);
+                let changes: Vec<_> = left.map(|(_, change)| change.clone()).collect();
+                index.follow(&batch(shard, self.last[usize::from(shard)], &changes)).unwrap();
             }
             index
         }
@@ -317,35 +341,39 @@ pub(crate) mod tests {
             let index = self.index();
             let shard = |shard| {
                 let mark = index.mark(shard).unwrap();
-                TruthOfShard { shard, last: mark.up_to, sum: mark.sum }
+                let first = if shard == 0 { self.first } else { 1 };
+                TruthOfShard { shard, first, last: mark.up_to, sum: mark.sum }
             };
             (0..self.header.shard_count).map(shard).collect()
         }
 
-        fn sessions(&self, each: &mut dyn FnMut(u16, &str, SessionNo, Place)) {
-            let visit = &mut |client: &str, entry: SessionEntry| {
-                each(entry.shard, client, entry.session, entry.at);
-                true
-            };
-            self.index().sessions(visit).unwrap();
+        fn changes(
+            &self,
+            shard: u16,
+            after: u64,
+            each: &mut dyn FnMut(u64, Change) -> bool,
+        ) -> Result<(), IndexError> {
+            let from = if shard == 0 { self.first } else { 1 };
+            for (number, change) in &self.shards[usize::from(shard)] {
+                if *number > after && *number >= from && !each(*number, change.clone()) {
+                    break;
+                }
+            }
+            Ok(())
         }
 
-        fn segments(&self, each: &mut dyn FnMut(u16, SegmentEntry)) {
-            for (shard, segment) in self.index().segments().unwrap() {
-                each(shard, segment);
-            }
+        fn has_moved_on(&self, _: u16) -> bool {
+            self.has_moved_on
         }
     }
 
     fn story() -> Vec<Batch> {
-        let segment =
-            |segment| Change::Segment(SegmentEntry { segment, bytes: 640, records: 3, first: 1, last: 3 });
         vec![
-            batch(0, 3, &[segment(1), begun("a", 1, 1), begun("b", 2, 2), image("a", 1, 3)]),
+            batch(0, 3, &[begun("a", 1, 1), begun("b", 2, 2), image("a", 1, 3)]),
             batch(1, 2, &[begun("c", 3, 1), begun("d", 4, 2)]),
-            batch(0, 5, &[ended(2), begun("b", 5, 4), image("b", 5, 5), segment(2)]),
-            batch(1, 4, &[ended(3), image("d", 4, 4), Change::Freed { segment: 1 }]),
-            batch(0, 8, &[begun("e", 6, 7), ended(1), Change::Freed { segment: 1 }]),
+            batch(0, 6, &[begun("b", 5, 4), image("b", 5, 5), ended(2)]),
+            batch(1, 4, &[image("d", 4, 3), ended(3)]),
+            batch(0, 8, &[begun("e", 6, 7), ended(1)]),
         ]
     }
 
@@ -358,18 +386,26 @@ pub(crate) mod tests {
         index
     }
 
+    fn agreed(index: &mut Index, log: &Log) -> Agreement {
+        agree(index, log, &|| false).unwrap()
+    }
+
+    fn stands(index: &Index, log: &Log, shard: u16) -> Stand {
+        stand(index, log.header(), &log.shards()[usize::from(shard)]).unwrap()
+    }
+
     #[test]
     fn an_index_that_stopped_anywhere_catches_up_and_then_agrees() {
         let log = Log::new(&story());
         for stopped in 0..story().len() {
             let mut index = following(&story()[..stopped], log.header);
-            let first = agree(&mut index, &log).unwrap();
+            let first = agreed(&mut index, &log);
             assert!(matches!(first, Agreement::CaughtUp { .. }), "{stopped}: {first:?}");
-            assert_eq!(agree(&mut index, &log), Ok(Agreement::Same), "{stopped}");
+            assert_eq!(agreed(&mut index, &log), Agreement::Same, "{stopped}");
+            assert_eq!((stands(&index, &log, 0), stands(&index, &log, 1)), (Stand::Same, Stand::Same));
             assert_eq!(index.verify(), Ok(3));
             assert_eq!(index.session("a").unwrap(), None);
             assert_eq!(index.session("b").unwrap().unwrap().at, place(5));
-            assert_eq!(index.segments().unwrap(), log.index().segments().unwrap());
         }
     }
 
@@ -377,41 +413,78 @@ pub(crate) mod tests {
     fn an_empty_index_is_built() {
         let log = Log::new(&story());
         let mut index = Index::new(Box::new(MemoryTable::default()));
-        assert_eq!(agree(&mut index, &log), Ok(Agreement::Built { sessions: 3 }));
-        assert_eq!(agree(&mut index, &log), Ok(Agreement::Same));
+        assert_eq!(agreed(&mut index, &log), Agreement::Built { sessions: 3 });
+        assert_eq!(agreed(&mut index, &log), Agreement::Same);
     }
 
     #[test]
-    fn sessions_that_ended_without_a_word_are_struck_out() {
+    fn an_index_whose_building_was_stopped_is_finished_by_the_next_start() {
+        let many: Vec<_> = (1..=5_000).map(|n| begun(&format!("client{n}"), n, n)).collect();
+        let log = Log::new(&[batch(0, 5_000, &many)]);
+        let mut index = Index::new(Box::new(MemoryTable::default()));
+        let asked = std::cell::Cell::new(0);
+        let stop_at_third = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 3
+        };
+        assert_eq!(agree(&mut index, &log, &stop_at_third), Err(IndexError::Stopped));
+        assert_eq!(index.verify(), Ok(2 * CHANGES_AT_ONCE as u64));
+        let left = 5_000 - 2 * CHANGES_AT_ONCE as u64;
+        assert_eq!(agreed(&mut index, &log), Agreement::CaughtUp { changes: left });
+    }
+
+    #[test]
+    fn an_index_of_other_logs_is_no_contradiction() {
         let log = Log::new(&story());
+        for other in [
+            Header { epoch: 2, ..log.header },
+            Header { shard_count: 3, ..log.header },
+            Header { logs: 8, ..log.header },
+        ] {
+            let mut index = following(&story(), other);
+            assert_eq!(agreed(&mut index, &log), Agreement::OfOtherLogs);
+            assert_eq!(stands(&index, &log, 0), Stand::OfOtherLogs);
+        }
+    }
+
+    #[test]
+    fn a_log_that_lost_its_end_is_told_by_an_index_that_was_further() {
+        let log = Log::new(&story());
+        let mut ahead = following(&story(), log.header);
+        ahead.follow(&batch(0, 9, &[])).unwrap();
+        let lack = Lack::End { shard: 0, last: 8, followed: 9 };
+        assert_eq!(stands(&ahead, &log, 0), Stand::LogLacks(lack.clone()));
+        assert!(lack.to_string().contains("ends at record 8") && lack.to_string().contains("1 records"));
+        assert_eq!(agreed(&mut ahead, &log), Agreement::LogLacks(lack));
+    }
+
+    #[test]
+    fn a_log_that_lost_its_beginning_is_told_by_an_index_that_knows_whose() {
+        let mut log = Log::new(&story());
         let mut index = following(&story(), log.header);
-        index.follow(&batch(1, 4, &[begun("late", 99, 3)])).unwrap();
-        assert_eq!(agree(&mut index, &log), Ok(Agreement::CaughtUp { written: 0, struck: 1 }));
-        assert_eq!(index.session("late"), Ok(None));
-        assert_eq!(agree(&mut index, &log), Ok(Agreement::Same));
+        log.first = 7;
+        let clients = vec!["b".into()];
+        let lack = Lack::Beginning { shard: 0, first: 7, sessions: 1, clients };
+        assert_eq!(stands(&index, &log, 0), Stand::LogLacks(lack.clone()));
+        assert!(lack.to_string().contains("1 sessions") && lack.to_string().contains("(\"b\")"), "{lack}");
+        assert_eq!(agreed(&mut index, &log), Agreement::LogLacks(lack));
+        // What cleaning frees while the two are compared is no loss.
+        log.has_moved_on = true;
+        assert_eq!(agreed(&mut index, &log), Agreement::OfOtherLogs);
     }
 
     #[test]
     fn an_index_that_contradicts_is_not_repaired() {
         let log = Log::new(&story());
-        let contradiction = |index: &mut Index| match agree(index, &log) {
-            Ok(Agreement::Contradicts(why)) => why,
-            other => panic!("{other:?}"),
-        };
-        // Of another directory.
-        let other = Header { epoch: 2, shard_count: 2 };
-        assert!(contradiction(&mut following(&story(), other)).contains("epoch 2"));
-        // Ahead of the log, which lost its tail.
-        let mut ahead = following(&story(), log.header);
-        ahead.follow(&batch(0, 9, &[])).unwrap();
-        assert!(contradiction(&mut ahead).contains("to record 9, and its log ends at 8"));
-        // Other sessions at the same record.
         let mut others = following(&story()[..4], log.header);
-        others.follow(&batch(0, 8, &[begun("x", 9, 7)])).unwrap();
-        assert!(contradiction(&mut others).contains("session \"e\""));
+        others.follow(&batch(0, 8, &[begun("x", 9, 7), ended(1)])).unwrap();
+        assert_eq!(stands(&others, &log, 0), Stand::Differs);
+        let Agreement::Contradicts(why) = agreed(&mut others, &log) else { panic!("it contradicts") };
+        assert!(why.contains("shard 0"), "{why}");
         // Behind, and wrong about what it claims to have followed.
         let mut wrong = following(&story()[..2], log.header);
-        wrong.follow(&batch(0, 5, &[ended(2), begun("b", 5, 4), image("b", 5, 4)])).unwrap();
-        assert!(contradiction(&mut wrong).contains("session \"b\""));
+        wrong.follow(&batch(0, 6, &[ended(2), begun("b", 5, 4), begun("y", 7, 5)])).unwrap();
+        assert_eq!(stands(&wrong, &log, 0), Stand::Behind { records: 2 });
+        assert!(matches!(agreed(&mut wrong, &log), Agreement::Contradicts(_)));
     }
 }

@@ -6,7 +6,6 @@
 //! | `m` shard | [`Mark`] |
 //! | `n` session number | client id |
 //! | `s` client id | [`SessionEntry`] |
-//! | `t` shard, segment number | [`SegmentEntry`] |
 //!
 //! Numbers in keys are big endian, so that they sort; in values little endian. A value is a version byte, four bytes CRC32C over
 //! key and fields, and the fields.
@@ -22,8 +21,6 @@ pub(super) const MARKS: &[u8] = b"m";
 pub(super) const NUMBERS: &[u8] = b"n";
 /// Prefix of the sessions by client id.
 pub(super) const SESSIONS: &[u8] = b"s";
-/// Prefix of the segments.
-pub(super) const SEGMENTS: &[u8] = b"t";
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +40,8 @@ pub struct Header {
     pub epoch: u64,
     /// Shards that the logs belong to.
     pub shard_count: u16,
+    /// A fingerprint of the logs' key: another one in another directory.
+    pub logs: u64,
 }
 
 /// Where a session stands.
@@ -54,21 +53,6 @@ pub struct SessionEntry {
     pub session: SessionNo,
     /// Its last whole image; where it was begun, as long as there is none.
     pub at: Place,
-}
-
-/// A segment of a shard's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentEntry {
-    /// Its number in its shard.
-    pub segment: u64,
-    /// Bytes that are used.
-    pub bytes: u64,
-    /// Records in it.
-    pub records: u64,
-    /// Number of its first frame.
-    pub first: u64,
-    /// Number of its last frame.
-    pub last: u64,
 }
 
 /// How far the index has followed a shard's log, and what it then held.
@@ -128,10 +112,6 @@ pub(super) fn session_key(client_id: &str) -> Vec<u8> {
     [SESSIONS, client_id.as_bytes()].concat()
 }
 
-pub(super) fn segment_key(shard: u16, segment: u64) -> Vec<u8> {
-    [SEGMENTS, &shard.to_be_bytes(), &segment.to_be_bytes()].concat()
-}
-
 pub(super) fn client_of_key(key: &[u8]) -> Result<&str, IndexError> {
     let name = key.strip_prefix(SESSIONS).and_then(|name| std::str::from_utf8(name).ok());
     name.ok_or_else(|| damaged(key, "is no client id"))
@@ -140,11 +120,6 @@ pub(super) fn client_of_key(key: &[u8]) -> Result<&str, IndexError> {
 pub(super) fn shard_of_mark_key(key: &[u8]) -> Result<u16, IndexError> {
     let shard = key.strip_prefix(MARKS).and_then(|rest| rest.try_into().ok());
     shard.map(u16::from_be_bytes).ok_or_else(|| damaged(key, "names no shard"))
-}
-
-pub(super) fn shard_of_segment_key(key: &[u8]) -> Result<u16, IndexError> {
-    let shard = key.strip_prefix(SEGMENTS).and_then(|rest| rest.first_chunk::<2>());
-    shard.map(|bytes| u16::from_be_bytes(*bytes)).ok_or_else(|| damaged(key, "names no shard"))
 }
 
 pub(super) fn client_to_bytes(key: &[u8], client_id: &str) -> Vec<u8> {
@@ -158,12 +133,12 @@ pub(super) fn client_from(key: &[u8], value: &[u8]) -> Result<Box<str>, IndexErr
 
 impl Header {
     pub(super) fn to_bytes(self, key: &[u8]) -> Vec<u8> {
-        sealed(key, &numbers(&[self.epoch, u64::from(self.shard_count)]))
+        sealed(key, &numbers(&[self.epoch, u64::from(self.shard_count), self.logs]))
     }
 
     pub(super) fn from_bytes(key: &[u8], value: &[u8]) -> Result<Self, IndexError> {
-        let [epoch, shards] = read(key, value)?;
-        Ok(Self { epoch, shard_count: shard(key, shards)? })
+        let [epoch, shards, logs] = read(key, value)?;
+        Ok(Self { epoch, shard_count: shard(key, shards)?, logs })
     }
 }
 
@@ -188,17 +163,6 @@ impl SessionEntry {
         let [number, session, segment, offset, sequence] = read(key, value)?;
         let at = Place { segment, offset, sequence };
         Ok(Self { shard: shard(key, number)?, session: SessionNo(session), at })
-    }
-}
-
-impl SegmentEntry {
-    pub(super) fn to_bytes(self, key: &[u8]) -> Vec<u8> {
-        sealed(key, &numbers(&[self.segment, self.bytes, self.records, self.first, self.last]))
-    }
-
-    pub(super) fn from_bytes(key: &[u8], value: &[u8]) -> Result<Self, IndexError> {
-        let [segment, bytes, records, first, last] = read(key, value)?;
-        Ok(Self { segment, bytes, records, first, last })
     }
 }
 

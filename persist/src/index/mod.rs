@@ -1,14 +1,22 @@
-//! The index: where in the log each session stands, and which segments there are.
+//! The index: where in the logs each client's session stands.
 //!
-//! It is never the truth. Everything in it can be read again from the log, and is, whenever it cannot be opened or does not say
-//! what the log says ([`agree`]). Nothing waits for it: a thread of its own writes it behind the log ([`writer`]), and when that
-//! thread cannot keep up, or the index breaks, the broker goes on without and the next start builds it again.
+//! It is never the truth: no start reads it. Everything in it can be read again from the logs, and is, whenever it cannot be opened
+//! or does not say what they say ([`agree`]). Nothing waits for it: each shard tells what its log has got on the disk ([`line`](mod@line)), a
+//! thread of its own writes that down ([`writer`]), and when that thread cannot keep up, or the index breaks, the broker goes on
+//! without, and the next start brings it up to date.
+//!
+//! It serves two: tools, which find a client without reading all logs; and the operator, who hears from it when a log has lost
+//! what it once had, such as a segment that somebody removed.
 //!
 //! Keys and values are bytes here ([`entry`]); what keeps them is behind [`Table`]: sled on the disk, a map in memory.
 
 pub mod agree;
+mod change;
 mod entry;
+pub mod line;
+pub(crate) mod logs;
 mod memory;
+mod notice;
 #[cfg(feature = "sled")]
 mod sled;
 pub mod writer;
@@ -17,13 +25,18 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-pub use self::agree::{Agreement, Truth, TruthOfShard, agree, stands};
-pub use self::entry::{Header, Mark, Place, SegmentEntry, SessionEntry, Sum};
+pub use self::agree::{Agreement, Lack, Stand, Truth, TruthOfShard, agree, stand};
+pub use self::change::{Batch, Change};
+pub use self::entry::{Header, Mark, Place, SessionEntry, Sum};
+pub(crate) use self::line::Feed;
+pub use self::line::{Following, Line, LineEnd, line};
+pub use self::logs::Logs;
 pub use self::memory::MemoryTable;
+pub use self::notice::Notice;
 #[cfg(feature = "sled")]
-pub use self::sled::{Notice, Opened, look, open_beside};
+pub use self::sled::{look, open_beside};
 pub use self::writer::Writer;
-use crate::record::{Record, SessionNo};
+use crate::record::SessionNo;
 
 /// Pairs of bytes in the order of their keys: all that the index asks of what keeps it.
 pub trait Table: Send {
@@ -62,6 +75,12 @@ pub enum IndexError {
     /// Reading or writing it failed.
     #[error("the index cannot be used: {0}")]
     Use(String),
+    /// The log that it follows cannot be read.
+    #[error("the log cannot be read for the index: {0}")]
+    Log(String),
+    /// The broker ends before the index was brought up to date; the next start goes on with that.
+    #[error("the index was not brought up to date before the end")]
+    Stopped,
     /// The library that keeps it panicked.
     #[error("the index's store panicked: {0}")]
     Panicked(String),
@@ -75,82 +94,7 @@ pub enum IndexError {
     },
 }
 
-/// What a record, or the end of a segment, changes in the index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// A session's whole state stands here.
-    Image {
-        /// Whose.
-        client_id: Box<str>,
-        /// Its number.
-        session: SessionNo,
-        /// Where.
-        at: Place,
-    },
-    /// A session was begun here, unless it is known already.
-    Begun {
-        /// Whose.
-        client_id: Box<str>,
-        /// Its number.
-        session: SessionNo,
-        /// Where.
-        at: Place,
-    },
-    /// A session ended.
-    Ended {
-        /// Its number.
-        session: SessionNo,
-    },
-    /// A segment was begun, grew, or was closed.
-    Segment(SegmentEntry),
-    /// A segment was freed.
-    Freed {
-        /// Its number in its shard.
-        segment: u64,
-    },
-}
-
-impl Change {
-    /// What a record that stands at `at` changes; most records change nothing.
-    #[must_use]
-    pub fn of(record: &Record, at: Place) -> Option<Self> {
-        match record {
-            Record::Session(image) => {
-                Some(Self::Image { client_id: image.client_id.clone(), session: image.session, at })
-            }
-            Record::Attached(attached) => {
-                Some(Self::Begun { client_id: attached.client_id.clone(), session: attached.session, at })
-            }
-            Record::SessionEnded { session } => Some(Self::Ended { session: *session }),
-            Record::Detached { .. }
-            | Record::WillGone { .. }
-            | Record::Subscribed { .. }
-            | Record::Unsubscribed { .. }
-            | Record::Published(_)
-            | Record::Sent { .. }
-            | Record::Done { .. }
-            | Record::Received { .. }
-            | Record::Completed { .. }
-            | Record::Arrived { .. }
-            | Record::Released { .. }
-            | Record::Retained(_)
-            | Record::RetainedCleared { .. } => None,
-        }
-    }
-}
-
-/// What one shard's log says that the index does not yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Whose log.
-    pub shard: u16,
-    /// The frame up to which the changes are complete.
-    pub up_to: u64,
-    /// In the order of the log.
-    pub changes: Vec<Change>,
-}
-
-/// The session directory and the segment table of a data directory. Lives on the index's thread, or in a tool.
+/// The session directory of a data directory. Lives on the index's thread, or in a tool.
 pub struct Index {
     table: Box<dyn Table>,
 }
@@ -231,16 +175,6 @@ impl Draft<'_> {
                 self.set(client_id, SessionEntry { shard, session: *session, at: *at }, mark)
             }
             Change::Ended { session } => self.unset(*session, mark),
-            Change::Segment(segment) => {
-                let key = entry::segment_key(shard, segment.segment);
-                let value = segment.to_bytes(&key);
-                self.put(key, value);
-                Ok(())
-            }
-            Change::Freed { segment } => {
-                self.remove(entry::segment_key(shard, *segment));
-                Ok(())
-            }
         }
     }
 }
@@ -301,24 +235,6 @@ impl Index {
         broken
     }
 
-    /// The segments of all shards, by shard and number.
-    ///
-    /// # Errors
-    /// The index is broken.
-    pub fn segments(&self) -> Result<Vec<(u16, SegmentEntry)>, IndexError> {
-        let (mut segments, mut broken) = (Vec::new(), Ok(()));
-        self.table.scan(entry::SEGMENTS, &mut |key, value| {
-            let found = entry::shard_of_segment_key(key)
-                .and_then(|shard| Ok((shard, SegmentEntry::from_bytes(key, value)?)));
-            match found {
-                Ok(found) => segments.push(found),
-                Err(error) => broken = Err(error),
-            }
-            broken.is_ok()
-        })?;
-        broken.map(|()| segments)
-    }
-
     /// Follows a shard's log: all of the batch and the mark that says so, or nothing. A batch that it has already is nothing new.
     ///
     /// # Errors
@@ -362,8 +278,7 @@ impl Index {
     pub fn verify(&self) -> Result<u64, IndexError> {
         self.header()?;
         let sessions = self.verify_sums()?;
-        self.verify_numbers(sessions)?;
-        self.segments().map(|_| sessions)
+        self.verify_numbers(sessions).map(|()| sessions)
     }
 
     fn verify_sums(&self) -> Result<u64, IndexError> {
@@ -448,7 +363,7 @@ pub(crate) mod tests {
     pub(crate) fn check_directory(table: Box<dyn Table>) {
         let mut index = Index::new(table);
         assert_eq!(index.header(), Ok(None));
-        let header = Header { epoch: 7, shard_count: 2 };
+        let header = Header { epoch: 7, shard_count: 2, logs: 3 };
         index.begin(header).unwrap();
         assert_eq!(index.header(), Ok(Some(header)));
 
@@ -472,11 +387,6 @@ pub(crate) mod tests {
         assert_eq!(index.session("b").unwrap(), None);
         assert_eq!(index.verify(), Ok(1));
 
-        let first = SegmentEntry { segment: 1, bytes: 4_096, records: 7, first: 1, last: 7 };
-        let second = SegmentEntry { segment: 2, bytes: 64, records: 1, first: 8, last: 8 };
-        index.follow(&batch(1, 8, &[Change::Segment(first), Change::Segment(second)])).unwrap();
-        index.follow(&batch(1, 9, &[Change::Freed { segment: 1 }])).unwrap();
-        assert_eq!(index.segments(), Ok(vec![(1, second)]));
         index.flush().unwrap();
         let mut seen = Vec::new();
         index

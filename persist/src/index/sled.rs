@@ -5,15 +5,16 @@
 //! own; they are made at boot, on the index's thread, and in tools, never on a shard's thread.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use sled::{Batch, Config, Db, Mode};
 
-use super::{Agreement, Index, IndexError, Table, Truth, agree};
+use super::writer::Opening;
+use super::{Agreement, Index, IndexError, Lack, Notice, Table, Truth, agree};
 
 /// The index's folder in the data directory.
 const FOLDER: &str = "index";
@@ -24,85 +25,75 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// How many broken indexes are kept for whoever wants to know why. Each can be as large as the index.
 const KEPT_ASIDE: usize = 2;
 
-/// What became of the index when it was opened.
-pub struct Opened {
-    /// The index; `None` if none can be kept. The broker goes on without.
-    pub index: Option<Index>,
-    /// What the operator should know, in order.
-    pub notices: Vec<Notice>,
-}
-
-/// Something that the log should say of the index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// It was broken, or contradicted the log, and was moved aside.
-    MovedAside {
-        /// Where to, relative to the data directory.
-        to: String,
-        /// What was wrong.
-        why: String,
-    },
-    /// It was built from the log.
-    Built {
-        /// Sessions in it.
-        sessions: u64,
-    },
-    /// It was behind the log, as after a crash, and has caught up.
-    CaughtUp {
-        /// Sessions that were written or struck out.
-        sessions: u64,
-    },
-    /// There is none.
-    Without {
-        /// Why.
-        why: String,
-    },
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MovedAside { to, why } => write!(
-                f,
-                "index: {why}; it was moved to {to} and is built again from the log, which has everything. Nothing was lost"
-            ),
-            Self::Built { sessions } => write!(f, "index: built from the log: {sessions} sessions"),
-            Self::CaughtUp { sessions } => {
-                write!(f, "index: was behind the log, as after a crash; {sessions} sessions written anew")
-            }
-            Self::Without { why } => write!(
-                f,
-                "index: {why}; the broker runs without one: sessions are not concerned, `dunlin store` reads the log instead"
-            ),
-        }
-    }
-}
-
-/// Opens the index of a data directory and brings it to what the log says, building it again if need be.
+/// Opens the index of a data directory and brings it to what the logs say, building it again if need be. `None` if none can be kept,
+/// or the broker ends before that is done.
 ///
-/// Cost: one read per shard when the two agree, one per session after a crash.
+/// Cost: one read per shard when the two agree, else one for each change that the index has not followed.
 #[must_use]
-pub fn open_beside(data_dir: &Path, truth: &dyn Truth) -> Opened {
-    let mut notices = Vec::new();
-    for _ in 0..2 {
-        let why = match open_and_agree(data_dir, truth) {
-            Ok((index, agreement)) => {
-                notices.extend(notice_of(&agreement));
-                return Opened { index: Some(index), notices };
+pub fn open_beside(data_dir: &Path, truth: &dyn Truth, opening: Opening<'_>) -> Option<Index> {
+    let Opening { is_stopping, tell } = opening;
+    for _ in 0..ATTEMPTS {
+        let why = match open_and_agree(data_dir, truth, is_stopping) {
+            Ok((index, agreement)) => match judge(agreement) {
+                Judgement::Good(notice) => {
+                    notice.into_iter().for_each(&mut *tell);
+                    return Some(index);
+                }
+                Judgement::Outdated => {
+                    drop(index);
+                    if let Err(error) = remove(data_dir) {
+                        tell(Notice::Without { why: format!("the index is of other logs and cannot be removed ({error})") });
+                        return None;
+                    }
+                    continue;
+                }
+                Judgement::Lack(lack) => {
+                    let why = format!("the index knows what the log does not: {lack}");
+                    tell(Notice::LogLacks { lack });
+                    why
+                }
+                Judgement::Bad(why) => why,
+            },
+            Err(IndexError::Stopped) => return None,
+            Err(error @ IndexError::Log(_)) => {
+                tell(Notice::Without { why: error.to_string() });
+                return None;
             }
-            Err(why) => why,
+            Err(error) => error.to_string(),
         };
         match move_aside(data_dir) {
-            Ok(to) => notices.push(Notice::MovedAside { to, why }),
+            Ok(to) => tell(Notice::MovedAside { to, why }),
             Err(error) => {
-                notices
-                    .push(Notice::Without { why: format!("{why}, and it cannot be moved aside ({error})") });
-                return Opened { index: None, notices };
+                tell(Notice::Without { why: format!("{why}, and it cannot be moved aside ({error})") });
+                return None;
             }
         }
     }
-    notices.push(Notice::Without { why: "it cannot be built".to_owned() });
-    Opened { index: None, notices }
+    tell(Notice::Without { why: "the index cannot be built".to_owned() });
+    None
+}
+
+/// Once as it is, once after it was moved aside or removed, and once more if a new one does not hold either.
+const ATTEMPTS: u32 = 3;
+
+/// What follows from an agreement.
+enum Judgement {
+    Good(Option<Notice>),
+    /// Of other logs: nothing is wrong, and it is of no use.
+    Outdated,
+    Lack(Lack),
+    Bad(String),
+}
+
+fn judge(agreement: Agreement) -> Judgement {
+    match agreement {
+        Agreement::Same | Agreement::CaughtUp { changes: 0 } => Judgement::Good(None),
+        Agreement::CaughtUp { changes } => Judgement::Good(Some(Notice::CaughtUp { changes })),
+        Agreement::Built { sessions } => Judgement::Good(Some(Notice::Built { sessions })),
+        Agreement::OfOtherLogs => Judgement::Outdated,
+        Agreement::LogLacks(lack) => Judgement::Lack(lack),
+        Agreement::Contradicts(why) => Judgement::Bad(format!("the index contradicts the log: it {why}")),
+    }
 }
 
 /// Opens an index that is there, for a tool that only looks. `None` if there is none.
@@ -117,22 +108,21 @@ pub fn look(data_dir: &Path) -> Result<Option<Index>, IndexError> {
     SledTable::open(&folder).map(|table| Some(Index::new(Box::new(table))))
 }
 
-fn open_and_agree(data_dir: &Path, truth: &dyn Truth) -> Result<(Index, Agreement), String> {
-    let table = SledTable::open(&data_dir.join(FOLDER)).map_err(|error| error.to_string())?;
-    let mut index = Index::new(Box::new(table));
-    match agree(&mut index, truth) {
-        Ok(Agreement::Contradicts(why)) => Err(format!("it contradicts the log: it {why}")),
-        Ok(agreement) => Ok((index, agreement)),
-        Err(error) => Err(error.to_string()),
-    }
+fn open_and_agree(
+    data_dir: &Path,
+    truth: &dyn Truth,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<(Index, Agreement), IndexError> {
+    let mut index = Index::new(Box::new(SledTable::open(&data_dir.join(FOLDER))?));
+    let agreement = agree(&mut index, truth, is_stopping)?;
+    Ok((index, agreement))
 }
 
-fn notice_of(agreement: &Agreement) -> Option<Notice> {
-    match agreement {
-        Agreement::Same | Agreement::Contradicts(_) => None,
-        Agreement::Built { sessions } => Some(Notice::Built { sessions: *sessions }),
-        Agreement::CaughtUp { written: 0, struck: 0 } => None,
-        Agreement::CaughtUp { written, struck } => Some(Notice::CaughtUp { sessions: written + struck }),
+/// Removes an index that is of no use.
+fn remove(data_dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(data_dir.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -168,6 +158,7 @@ struct SledTable {
 
 impl SledTable {
     fn open(folder: &Path) -> Result<Self, IndexError> {
+        make_private(folder).map_err(|error| IndexError::Open(error.to_string()))?;
         let config = Config::new()
             .path(folder)
             .mode(Mode::HighThroughput)
@@ -176,6 +167,14 @@ impl SledTable {
             .flush_every_ms(None)
             .print_profile_on_drop(false);
         guarded(|| config.open())?.map(|db| Self { db }).map_err(|error| IndexError::Open(error.to_string()))
+    }
+}
+
+/// Makes the folder, for its owner alone: sled makes its files for everybody to read.
+fn make_private(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -260,13 +259,20 @@ mod tests {
         ])
     }
 
+    fn opened(folder: &Folder, log: &Log) -> (Option<Index>, Vec<Notice>) {
+        let mut notices = Vec::new();
+        let mut tell = |notice| notices.push(notice);
+        let index = open_beside(&folder.0, log, Opening { is_stopping: &|| false, tell: &mut tell });
+        (index, notices)
+    }
+
     /// Opens, and returns what the operator was told.
     fn open(folder: &Folder, log: &Log) -> Vec<Notice> {
-        let opened = open_beside(&folder.0, log);
-        let mut index = opened.index.expect("an index");
+        let (index, notices) = opened(folder, log);
+        let mut index = index.expect("an index");
         assert_eq!(index.verify(), Ok(501));
         index.flush().unwrap();
-        opened.notices
+        notices
     }
 
     #[test]
@@ -286,13 +292,29 @@ mod tests {
     }
 
     #[test]
+    fn an_index_of_other_logs_is_built_anew_without_a_word_of_trouble() {
+        let folder = Folder::new();
+        open(&folder, &log());
+        let mut other = log();
+        other.header.epoch = 2;
+        assert_eq!(open(&folder, &other), [Notice::Built { sessions: 501 }]);
+        assert!(!folder.0.join(ASIDE).exists());
+    }
+
+    /// Another session under the number of one of the log's.
+    fn contradict(folder: &Folder) {
+        let mut index = look(&folder.0).unwrap().unwrap();
+        index.follow(&batch(0, 500, &[ended(7), begun("nobody", 7, 500)])).unwrap();
+        index.flush().unwrap();
+    }
+
+    #[test]
     fn a_contradiction_moves_it_aside() {
         let folder = Folder::new();
         open(&folder, &log());
         for round in 1..=4 {
-            let mut other = log();
-            other.header.epoch = 1 + round;
-            let notices = open(&folder, &other);
+            contradict(&folder);
+            let notices = open(&folder, &log());
             let Notice::MovedAside { to, why } = &notices[0] else { panic!("{notices:?}") };
             assert_eq!(to, &format!("damaged/index-{round}"));
             assert!(why.contains("contradicts the log"), "{why}");
@@ -300,6 +322,31 @@ mod tests {
         }
         let kept = fs::read_dir(folder.0.join(ASIDE)).unwrap().count();
         assert_eq!(kept, KEPT_ASIDE);
+    }
+
+    #[test]
+    fn what_the_log_has_lost_is_told_and_the_index_kept_as_evidence() {
+        let folder = Folder::new();
+        open(&folder, &log());
+        let mut shorter = log();
+        shorter.shards[0].truncate(400);
+        shorter.last[0] = 400;
+        let (index, notices) = opened(&folder, &shorter);
+        assert_eq!(index.unwrap().verify(), Ok(401));
+        let lack = Lack::End { shard: 0, last: 400, followed: 500 };
+        assert_eq!(notices[0], Notice::LogLacks { lack });
+        assert!(matches!(&notices[1], Notice::MovedAside { to, .. } if to == "damaged/index-1"));
+    }
+
+    #[test]
+    fn a_broker_that_ends_does_not_wait_for_it() {
+        let folder = Folder::new();
+        let mut tell = |notice: Notice| panic!("{notice:?}");
+        let many: Vec<_> = (1..=5_000).map(|n| begun(&format!("client{n}"), n, n)).collect();
+        let log = Log::new(&[batch(0, 5_000, &many)]);
+        let opening = Opening { is_stopping: &|| true, tell: &mut tell };
+        assert!(open_beside(&folder.0, &log, opening).is_none());
+        assert!(!folder.0.join(ASIDE).exists());
     }
 
     /// Each file of the index in turn is emptied, cut, or overwritten: the index opens, right or anew, and never wrong.

@@ -1,125 +1,146 @@
 //! The thread that writes the index behind the logs.
 //!
-//! Nothing waits for it. When its queue is full, or the index breaks, it stops following for good: an index with a gap would
-//! claim what it does not know. The next start brings it up to date.
+//! Nothing waits for it. When its queue is full, or the index breaks, it stops following for good; the next start brings the index
+//! up to date.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::io;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Batch, Index, IndexError};
+use super::line::{Letter, Line, LineEnd};
+use super::{Batch, Following, Index, IndexError, Notice};
 
-/// Batches that may wait. Each is what one sync covered, so this is seconds of a disk that syncs a hundred times in one.
-pub const BATCHES_WAITING_MAX: usize = 512;
-/// How long what was written may stay unsynced. It only saves the next start some work.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// How long what was handed over may stay unsynced, and the marks behind the logs: the next start after a crash reads so much of the
+/// logs again. A sync of the index costs the disk one of the log's, so not more often.
+const FLUSH_AFTER: Duration = Duration::from_secs(5);
 
-/// Whether the index still follows the logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Following {
-    /// It does.
-    Yes,
-    /// It could not keep up, and has stopped.
-    Behind,
-    /// It broke, and has stopped.
-    Broken,
-}
-
-/// The way to the index's thread. One per broker; any thread may use it.
+/// The index's thread. One per broker.
+#[derive(Debug)]
 pub struct Writer {
-    batches: SyncSender<Told>,
-    following: Arc<AtomicU8>,
-    thread: JoinHandle<Result<(), IndexError>>,
+    line: Line,
+    thread: JoinHandle<()>,
 }
 
-enum Told {
-    Batch(Batch),
-    Stop,
+/// What the thread is given to open the index with: whether it shall give up, and where to tell what the operator should know.
+pub struct Opening<'a> {
+    /// Whether the broker is ending: opening shall end, too.
+    pub is_stopping: &'a dyn Fn() -> bool,
+    /// Hears what the program's log should say.
+    pub tell: &'a mut dyn FnMut(Notice),
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. It opens the index first, which may take as long as reading all logs, and then follows.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(index: Index) -> std::io::Result<Self> {
-        let (batches, told) = sync_channel(BATCHES_WAITING_MAX);
-        let following = Arc::new(AtomicU8::new(YES));
-        let seen = Arc::clone(&following);
+    pub fn start(
+        (line, end): (Line, LineEnd),
+        open: impl FnOnce(Opening<'_>) -> Option<Index> + Send + 'static,
+        mut tell: impl FnMut(Notice) + Send + 'static,
+    ) -> io::Result<Self> {
         let thread = thread::Builder::new().name("dunlin-index".to_owned()).spawn(move || {
-            let outcome = follow(index, &told);
-            if outcome.is_err() {
-                seen.store(BROKEN, Ordering::Relaxed);
+            let opening = Opening { is_stopping: &|| end.is_stopping(), tell: &mut tell };
+            match open(opening) {
+                Some(index) => run(index, &end, &mut tell),
+                None => end.note_broken(),
             }
-            outcome
         })?;
-        Ok(Self { batches, following, thread })
-    }
-
-    /// Hands over what a sync has covered. Never blocks; costs a move.
-    pub fn offer(&self, batch: Batch) {
-        if self.following.load(Ordering::Relaxed) != YES {
-            return;
-        }
-        match self.batches.try_send(Told::Batch(batch)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.following.store(BEHIND, Ordering::Relaxed),
-            Err(TrySendError::Disconnected(_)) => self.following.store(BROKEN, Ordering::Relaxed),
-        }
+        Ok(Self { line, thread })
     }
 
     /// Whether the index still follows.
     #[must_use]
     pub fn following(&self) -> Following {
-        match self.following.load(Ordering::Relaxed) {
-            YES => Following::Yes,
-            BEHIND => Following::Behind,
-            _ => Following::Broken,
-        }
+        self.line.following()
     }
 
-    /// Lets it write what waits, and ends it. Blocks until the index is synced and closed.
-    ///
-    /// # Errors
-    /// Why the index broke.
-    pub fn stop(self) -> Result<(), IndexError> {
-        let Self { batches, thread, .. } = self;
-        drop(batches.send(Told::Stop));
-        drop(batches);
-        thread.join().unwrap_or_else(|_| Err(IndexError::Panicked("its thread ended".to_owned())))
+    /// Lets it write what waits, and ends it; call when the shards have ended. Blocks until the index is synced and closed.
+    pub fn stop(self) {
+        self.line.stop();
+        // A panic has been told by its own message, and the index is checked at the next start.
+        drop(self.thread.join());
     }
 }
 
-const YES: u8 = 0;
-const BEHIND: u8 = 1;
-const BROKEN: u8 = 2;
-
-fn follow(mut index: Index, told: &Receiver<Told>) -> Result<(), IndexError> {
-    let mut unsynced = false;
-    loop {
-        match told.recv_timeout(FLUSH_AFTER) {
-            Ok(Told::Batch(batch)) => {
-                index.follow(&batch)?;
-                unsynced = true;
-            }
-            Ok(Told::Stop) | Err(RecvTimeoutError::Disconnected) => return index.flush(),
-            Err(RecvTimeoutError::Timeout) => {
-                if std::mem::take(&mut unsynced) {
-                    index.flush()?;
-                }
-            }
+fn run(mut index: Index, end: &LineEnd, tell: &mut dyn FnMut(Notice)) {
+    match follow(&mut index, end) {
+        Ok(()) if end.following() == Following::Behind => {
+            tell(Notice::Stopped {
+                why: "the index could not keep up with the sessions that came and went".to_owned(),
+            });
+        }
+        Ok(()) => {}
+        Err(error) => {
+            end.note_broken();
+            tell(Notice::Stopped { why: error.to_string() });
         }
     }
+}
+
+/// Follows until it is stopped, or cannot keep up.
+fn follow(index: &mut Index, end: &LineEnd) -> Result<(), IndexError> {
+    let mut flush_at = now() + FLUSH_AFTER;
+    let mut followed = Vec::new();
+    loop {
+        let left = flush_at.saturating_duration_since(now());
+        match end.letters().recv_timeout(left) {
+            Ok(Letter::Batch(batch)) => take(index, end, &batch)?,
+            Ok(Letter::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                return settle(index, end, &mut followed);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if end.following() != Following::Yes {
+            return settle(index, end, &mut followed);
+        }
+        if flush_at <= now() {
+            settle(index, end, &mut followed)?;
+            flush_at = now() + FLUSH_AFTER;
+        }
+    }
+}
+
+fn take(index: &mut Index, end: &LineEnd, batch: &Batch) -> Result<(), IndexError> {
+    end.note_taken(batch);
+    index.follow(batch)
+}
+
+/// Writes what has been handed over, moves the marks there, and syncs, if there is anything new.
+fn settle(index: &mut Index, end: &LineEnd, followed: &mut Vec<u64>) -> Result<(), IndexError> {
+    // In this order: what these numbers name is on its way already.
+    let stored = end.stored();
+    let mut has_changes = false;
+    while let Ok(Letter::Batch(batch)) = end.letters().try_recv() {
+        take(index, end, &batch)?;
+        has_changes = true;
+    }
+    if stored == *followed && !has_changes {
+        return Ok(());
+    }
+    for (shard, up_to) in (0..).zip(&stored) {
+        index.follow(&Batch { shard, up_to: *up_to, changes: Vec::new() })?;
+    }
+    *followed = stored;
+    index.flush()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the index's thread decides when to sync; nothing else depends on it"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::index::line::{BATCHES_WAITING_MAX, line};
     use crate::index::tests::{batch, begun};
     use crate::index::{MemoryTable, Table};
 
@@ -154,53 +175,92 @@ mod tests {
         batch(0, number, &[begun(&format!("client{number}"), number, number)])
     }
 
-    #[test]
-    fn what_was_offered_is_in_the_index_when_it_stops() {
-        let (flushed, last) = channel();
-        let table = Gated { inner: MemoryTable::default(), permits: None, flushed };
-        let writer = Writer::start(Index::new(Box::new(table))).unwrap();
-        for number in 1..=100 {
-            writer.offer(one(number));
-        }
-        assert_eq!(writer.following(), Following::Yes);
-        writer.stop().unwrap();
-        let index = Index::new(Box::new(last.try_iter().last().unwrap()));
-        assert_eq!(index.verify(), Ok(100));
-        assert_eq!(index.mark(0).unwrap().up_to, 100);
+    /// A thread upon a table, the line to it, what the table held when it was flushed, and what was told.
+    fn start(permits: Option<Receiver<bool>>) -> (Writer, Line, Receiver<MemoryTable>, Receiver<Notice>) {
+        let (flushed, held) = channel();
+        let (notice, notices) = channel();
+        let index = Index::new(Box::new(Gated { inner: MemoryTable::default(), permits, flushed }));
+        let (line, end) = line(1);
+        let writer =
+            Writer::start((line.clone(), end), |_| Some(index), move |told| drop(notice.send(told))).unwrap();
+        (writer, line, held, notices)
     }
 
     #[test]
-    fn an_index_that_cannot_keep_up_stops_before_its_gap() {
-        let (permit, permits) = channel();
-        let (flushed, last) = channel();
-        let table = Gated { inner: MemoryTable::default(), permits: Some(permits), flushed };
-        let writer = Writer::start(Index::new(Box::new(table))).unwrap();
-        let offered = BATCHES_WAITING_MAX as u64 + 10;
-        for number in 1..=offered {
-            writer.offer(one(number));
+    fn what_was_offered_is_in_the_index_when_it_stops() {
+        let (writer, line, held, notices) = start(None);
+        for number in 1..=100 {
+            assert!(line.offer(one(number)));
         }
-        assert_eq!(writer.following(), Following::Behind);
+        writer.stop();
+        let index = Index::new(Box::new(held.try_iter().last().unwrap()));
+        assert_eq!(index.verify(), Ok(100));
+        assert_eq!(index.mark(0).unwrap().up_to, 100);
+        assert_eq!(notices.try_iter().count(), 0);
+    }
+
+    #[test]
+    fn an_index_that_cannot_keep_up_stops_before_its_gap_and_says_so() {
+        let (permit, permits) = channel();
+        let (writer, line, held, notices) = start(Some(permits));
+        let offered = BATCHES_WAITING_MAX as u64 + 10;
+        let taken = (1..=offered).filter(|number| line.offer(one(*number))).count() as u64;
+        assert!(taken < offered);
+        assert_eq!(line.following(), Following::Behind);
         drop(permit);
         // Room again, but there is a gap now.
-        writer.offer(one(offered + 1));
-        writer.stop().unwrap();
-        let index = Index::new(Box::new(last.try_iter().last().unwrap()));
-        let followed = index.mark(0).unwrap().up_to;
-        assert!(followed <= BATCHES_WAITING_MAX as u64 + 1, "{followed}");
-        assert_eq!(index.verify(), Ok(followed), "no gap");
+        assert!(!line.offer(one(offered + 1)));
+        writer.stop();
+        let index = Index::new(Box::new(held.try_iter().last().unwrap()));
+        assert_eq!(index.mark(0).unwrap().up_to, taken);
+        assert_eq!(index.verify(), Ok(taken), "no gap");
+        let told: Vec<_> = notices.try_iter().collect();
+        assert!(matches!(&*told, [Notice::Stopped { why }] if why.contains("keep up")), "{told:?}");
     }
 
     #[test]
     fn an_index_that_breaks_says_so_and_nobody_waits_for_it() {
         let (permit, permits) = channel();
-        let (flushed, _last) = channel();
-        let table = Gated { inner: MemoryTable::default(), permits: Some(permits), flushed };
-        let writer = Writer::start(Index::new(Box::new(table))).unwrap();
+        let (writer, line, _held, notices) = start(Some(permits));
         permit.send(false).unwrap();
-        while writer.following() == Following::Yes {
-            writer.offer(one(1));
+        while line.offer(one(1)) {
             thread::yield_now();
         }
-        assert_eq!(writer.stop(), Err(IndexError::Use("pulled out".to_owned())));
+        assert_eq!(line.following(), Following::Broken);
+        writer.stop();
+        let told: Vec<_> = notices.try_iter().collect();
+        assert!(matches!(&*told, [Notice::Stopped { why }] if why.contains("pulled out")), "{told:?}");
+    }
+
+    #[test]
+    fn an_index_that_does_not_open_is_done_without() {
+        let (notice, notices) = channel();
+        let (line, end) = line(1);
+        let open = |opening: Opening<'_>| {
+            (opening.tell)(Notice::Without { why: "no".to_owned() });
+            None
+        };
+        let writer = Writer::start((line.clone(), end), open, move |told| drop(notice.send(told))).unwrap();
+        assert_eq!(notices.recv().unwrap(), Notice::Without { why: "no".to_owned() });
+        while line.offer(one(1)) {
+            thread::yield_now();
+        }
+        writer.stop();
+    }
+
+    #[test]
+    fn a_stop_ends_an_index_that_is_still_being_built() {
+        let (line, end) = line(1);
+        let (begun, has_begun) = channel();
+        let open = move |opening: Opening<'_>| {
+            begun.send(()).unwrap();
+            while !(opening.is_stopping)() {
+                thread::yield_now();
+            }
+            None
+        };
+        let writer = Writer::start((line, end), open, |_| {}).unwrap();
+        has_begun.recv().unwrap();
+        writer.stop();
     }
 }

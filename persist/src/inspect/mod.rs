@@ -4,14 +4,18 @@
 //! the files change while they are read: what is found is then of no single moment, and a segment that is freed meanwhile is
 //! met again where cleaning moved what of it still held.
 
+mod client;
+
+pub use self::client::{Client, Hint, client};
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::index::{Header, Place, SegmentEntry, Sum, Truth, TruthOfShard};
+use crate::index::logs::header_of;
+use crate::index::{Header, Place, TruthOfShard};
 use crate::log::recovery::{LogRead, Mend, read_log};
 use crate::log::segment::LogId;
 use crate::manifest::Manifest;
 use crate::record::decode::View;
-use crate::record::{MessageId, Record, Session, SessionNo};
+use crate::record::{MessageId, Record, Session};
 use crate::report::{Damage, Torn};
 use crate::state::State;
 
@@ -22,7 +26,23 @@ pub struct Directory {
     pub epoch: u64,
     /// The logs, by shard.
     pub logs: Vec<Log>,
-    places: Vec<(u16, Box<str>, SessionNo, Place)>,
+    /// What an index of them begins with.
+    pub header: Header,
+}
+
+/// A segment of a shard's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its number in its shard.
+    pub segment: u64,
+    /// Bytes that are used.
+    pub bytes: u64,
+    /// Records in it.
+    pub records: u64,
+    /// Number of its first frame.
+    pub first: u64,
+    /// Number of its last frame.
+    pub last: u64,
 }
 
 /// One shard's log as it was found.
@@ -33,7 +53,7 @@ pub struct Log {
     /// Its folder, relative to the data directory.
     pub folder: String,
     /// Segments that hold records, oldest first.
-    pub segments: Vec<SegmentEntry>,
+    pub segments: Vec<Segment>,
     /// Bytes of the files of all segments, those that wait for use included.
     pub disk_bytes: u64,
     /// Segments that wait for use.
@@ -42,8 +62,8 @@ pub struct Log {
     pub records: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Number of the last record.
-    pub last: u64,
+    /// What an index that has followed it says.
+    pub truth: TruthOfShard,
     /// The unfinished end, which a boot would cut.
     pub torn: Option<Torn>,
     /// Damaged stretches.
@@ -88,16 +108,14 @@ pub fn read(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<Directory>, OpenError> {
     let Some(manifest) = Manifest::read(disk)? else { return Ok(None) };
-    let mut directory = Directory { epoch: manifest.epoch, logs: Vec::new(), places: Vec::new() };
+    let mut directory = Directory { epoch: manifest.epoch, logs: Vec::new(), header: header_of(&manifest) };
     let files = sizes(disk, &manifest)?;
     let total: u64 = files.iter().sum();
     let mut before = 0;
     for (shard, bytes) in (0..manifest.shard_count).zip(files) {
         let log =
             read_one(disk, &manifest, shard, now_ms, &mut |done| progress(before + done.min(bytes), total));
-        let (log, places) = log?;
-        directory.logs.push(log);
-        directory.places.extend(places);
+        directory.logs.push(log?);
         before += bytes;
         progress(before, total);
     }
@@ -161,32 +179,18 @@ fn sizes(disk: &dyn Disk, manifest: &Manifest) -> Result<Vec<u64>, OpenError> {
     Ok(sizes)
 }
 
-type Places = Vec<(u16, Box<str>, SessionNo, Place)>;
-
 /// What is gathered while a log is read.
 #[derive(Default)]
 struct Gathering {
     state: State,
-    /// The last image of each session, or where it began.
-    places: std::collections::BTreeMap<SessionNo, Place>,
     /// Names of the messages that were read.
     known: Vec<MessageId>,
 }
 
 impl Gathering {
-    fn take(&mut self, at: Place, view: View<'_>) {
-        match &view {
-            View::Published(published) => self.known.push(published.id()),
-            View::Other(Record::Session(image)) => {
-                self.places.insert(image.session, at);
-            }
-            View::Other(Record::Attached(attached)) => {
-                self.places.entry(attached.session).or_insert(at);
-            }
-            View::Other(Record::SessionEnded { session }) => {
-                self.places.remove(session);
-            }
-            View::Other(_) => {}
+    fn take(&mut self, view: View<'_>) {
+        if let View::Published(published) = &view {
+            self.known.push(published.id());
         }
         self.state.apply(view);
     }
@@ -198,28 +202,25 @@ fn read_one(
     shard: u16,
     now_ms: u64,
     progress: &mut dyn FnMut(u64),
-) -> Result<(Log, Places), OpenError> {
+) -> Result<Log, OpenError> {
     let id = log_of(manifest, shard);
     let mut gathering = Gathering::default();
     let mut done = 0;
     let read = read_log(disk, &id, Mend::No, &mut |at, view| {
         done += u64::try_from(at.header.frame_bytes()).unwrap_or(0);
         progress(done);
-        gathering.take(Place { segment: at.segment, offset: at.offset, sequence: at.header.seq }, view);
+        gathering.take(view);
     })?;
     Ok(summed(shard, id.folder, read, gathering, now_ms))
 }
 
-fn summed(shard: u16, folder: String, read: LogRead, mut gathering: Gathering, now_ms: u64) -> (Log, Places) {
+fn summed(shard: u16, folder: String, read: LogRead, mut gathering: Gathering, now_ms: u64) -> Log {
+    let truth =
+        TruthOfShard { shard, first: read.first_seq, last: read.last_seq, sum: gathering.state.sum() };
     let closing = gathering.state.close(now_ms);
     let sessions: Vec<Session> =
         gathering.state.take_sessions().into_iter().map(|session| *session).collect();
     let retained = gathering.state.take_retained();
-    let place = |one: &Session| {
-        let place = gathering.places.get(&one.session)?;
-        Some((shard, one.client_id.clone(), one.session, *place))
-    };
-    let places = sessions.iter().filter_map(place).collect();
     gathering.known.sort_unstable();
     gathering.known.dedup();
     let mut wanted: Vec<MessageId> = sessions
@@ -230,7 +231,7 @@ fn summed(shard: u16, folder: String, read: LogRead, mut gathering: Gathering, n
     wanted.dedup();
     let missing = wanted.iter().filter(|id| gathering.known.binary_search(id).is_err()).count();
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let log = Log {
+    Log {
         shard,
         folder,
         disk_bytes: read.segments.iter().map(|segment| segment.disk_bytes).sum::<u64>()
@@ -239,58 +240,30 @@ fn summed(shard: u16, folder: String, read: LogRead, mut gathering: Gathering, n
         segments: segments(&read),
         records: read.records,
         bytes: read.bytes,
-        last: read.last_seq,
+        truth,
         torn: read.torn,
         damaged: read.damaged,
         connected: count(closing.cut_off.len()),
-        expired: closing.expired,
+        expired: count(closing.expired.len()),
         retained: (count(retained.len()), retained.iter().map(|message| count(message.payload.len())).sum()),
         messages: count(wanted.len()),
         missing: count(missing),
         sessions,
-    };
-    (log, places)
+    }
 }
 
-fn segments(read: &LogRead) -> Vec<SegmentEntry> {
-    let mut first = 0;
+fn segments(read: &LogRead) -> Vec<Segment> {
+    let mut first = read.first_seq;
     let mut segments = Vec::new();
     for segment in &read.segments {
-        segments.push(SegmentEntry {
+        segments.push(Segment {
             segment: segment.number,
             bytes: segment.used_bytes,
-            records: segment.last_seq.saturating_sub(first.max(1) - 1),
+            records: (segment.last_seq + 1).saturating_sub(first),
             first,
             last: segment.last_seq,
         });
         first = segment.last_seq + 1;
     }
     segments
-}
-
-impl Truth for Directory {
-    fn header(&self) -> Header {
-        Header { epoch: self.epoch, shard_count: self.logs.len().try_into().unwrap_or(u16::MAX) }
-    }
-
-    fn shards(&self) -> Vec<TruthOfShard> {
-        let shard = |log: &Log| {
-            let mut sum = Sum::default();
-            log.sessions.iter().for_each(|one| sum.add(&one.client_id, one.session));
-            TruthOfShard { shard: log.shard, last: log.last, sum }
-        };
-        self.logs.iter().map(shard).collect()
-    }
-
-    fn sessions(&self, each: &mut dyn FnMut(u16, &str, SessionNo, Place)) {
-        for (shard, client_id, session, at) in &self.places {
-            each(*shard, client_id, *session, *at);
-        }
-    }
-
-    fn segments(&self, each: &mut dyn FnMut(u16, SegmentEntry)) {
-        for log in &self.logs {
-            log.segments.iter().for_each(|segment| each(log.shard, *segment));
-        }
-    }
 }

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use crate::config::Waker;
 use crate::disk::DiskFile;
 use crate::error::AppendError;
+use crate::index::{self, Feed};
 use crate::limits::{CLEANING_LOOK_BYTES, FULL_RETRY_POLLS, SPARE_COUNT};
 use crate::metrics::StoreMetrics;
 use crate::record::encode::Encoded;
@@ -82,6 +83,8 @@ pub(crate) struct Log {
     full_polls: u32,
     /// Whether cleaning is due is looked at again when so much has been appended.
     next_look_bytes: u64,
+    /// Tells the index, if there is one.
+    feed: Option<Feed>,
 }
 
 /// Everything a log begins with.
@@ -104,6 +107,8 @@ pub(crate) struct Beginning {
     pub segment_bytes: u64,
     /// Files of that length that can be made spare segments.
     pub leftovers: Vec<u64>,
+    /// The way to the index, if there is one.
+    pub feed: Option<Feed>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +166,7 @@ impl Log {
             segment_bytes: beginning.segment_bytes,
             full_polls: 0,
             next_look_bytes: 0,
+            feed: beginning.feed,
         };
         log.note_used();
         beginning.leftovers.into_iter().for_each(|leftover| log.reuse(leftover));
@@ -227,6 +233,9 @@ impl Log {
         let numbers = Numbers { seq: self.appended_seq + 1, durable_seq: self.durable_seq, flags };
         let (offset, bytes) = self.writer.write(encoded, numbers);
         self.appended_seq += 1;
+        if let Some(feed) = &mut self.feed {
+            feed.note(record, index::Place { segment: self.writer.number(), offset, sequence: numbers.seq });
+        }
         self.account(record, offset, bytes);
         Ok(())
     }
@@ -323,6 +332,7 @@ impl Log {
             disk_bytes: self.held_bytes() + self.supply.bytes(),
             live_bytes: self.pace.live_bytes(self.catalog.live_bytes()),
             messages: self.catalog.message_count(),
+            index_stopped: self.feed.as_ref().is_some_and(Feed::has_stopped).into(),
             ..self.metrics.clone()
         }
     }
@@ -491,6 +501,9 @@ impl Log {
         self.metrics.sync_us.add(micros);
         self.metrics.group_records.add(upto - self.durable_seq);
         self.durable_seq = upto;
+        if let Some(feed) = &mut self.feed {
+            feed.note_stored(upto);
+        }
         if self.stored() > 0 {
             told.push_back(Told::Stored { seq: self.stored() });
         }

@@ -5,6 +5,7 @@
 //! behind the hole is kept. If none does, the hole is where the last run was cut short: pages of an unfinished group reach the
 //! disk in any order. Then the log ends there, and what stands behind was never acknowledged.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
@@ -24,6 +25,8 @@ pub(crate) struct LogRead {
     pub blanks: Vec<(u64, u64)>,
     /// The highest number of any file; 0 if there is none.
     pub segment_max: u64,
+    /// The first frame that was looked for; 0 if there is none.
+    pub first_seq: u64,
     /// The last frame that holds.
     pub last_seq: u64,
     /// The highest that any segment's header says.
@@ -83,11 +86,46 @@ pub(crate) fn read_log(
     mend: Mend,
     visit: &mut dyn FnMut(&At, View<'_>),
 ) -> Result<LogRead, OpenError> {
-    let mut reading =
-        Reading { disk, log, mend, files: Vec::new(), read: LogRead::default(), expected: 1, durable_max: 0 };
-    reading.open_files()?;
+    let mut visit_all = |at: &At, view: View<'_>| {
+        visit(at, view);
+        ControlFlow::Continue(())
+    };
+    let mut reading = Reading::new(disk, log, mend);
+    reading.open_files(0)?;
+    reading.read_all(&mut visit_all)?;
+    Ok(reading.read)
+}
+
+/// Reads a log from the segment on that has frame `from`, and changes nothing, until the callee breaks off. Costs a small read for each
+/// older segment.
+///
+/// # Errors
+/// As [`read_log`].
+pub(crate) fn read_log_from(
+    disk: &dyn Disk,
+    log: &LogId,
+    from: u64,
+    visit: &mut dyn FnMut(&At, View<'_>) -> ControlFlow<()>,
+) -> Result<LogRead, OpenError> {
+    let mut reading = Reading::new(disk, log, Mend::No);
+    reading.open_files(segment_of(disk, log, from)?)?;
     reading.read_all(visit)?;
     Ok(reading.read)
+}
+
+/// The segment in which frame `seq` stands, if any does; 0 if the headers do not tell.
+fn segment_of(disk: &dyn Disk, log: &LogId, seq: u64) -> Result<u64, OpenError> {
+    let mut found = 0;
+    for entry in disk.list(&log.folder).map_err(OpenError::io("list", &log.folder))? {
+        let Some(number) = segment_of_name(&entry.name) else { continue };
+        let path = log.path(number);
+        let file = disk.open(&path).map_err(OpenError::io("open", &path))?;
+        let mut reader = Reader::new(file, log.seed(number)).with_window(SEGMENT_HEADER_BYTES);
+        if read_header(log, number, &mut reader)?.is_some_and(|header| header.first_seq <= seq) {
+            found = found.max(number);
+        }
+    }
+    Ok(found)
 }
 
 struct Reading<'a> {
@@ -100,7 +138,12 @@ struct Reading<'a> {
     expected: u64,
     /// The highest number that any frame says is on the disk.
     durable_max: u64,
+    /// The callee has seen enough.
+    is_broken_off: bool,
 }
+
+/// Hears of each record.
+type Visit<'a> = &'a mut dyn FnMut(&At, View<'_>) -> ControlFlow<()>;
 
 struct Segment {
     number: u64,
@@ -147,11 +190,19 @@ struct Behind {
 const FIRST: u64 = 64;
 const _: () = assert!(SEGMENT_HEADER_BYTES == 64, "the first frame follows the header");
 
-impl Reading<'_> {
-    fn open_files(&mut self) -> Result<(), OpenError> {
+impl<'a> Reading<'a> {
+    fn new(disk: &'a dyn Disk, log: &'a LogId, mend: Mend) -> Self {
+        let (files, read) = (Vec::new(), LogRead::default());
+        Self { disk, log, mend, files, read, expected: 1, durable_max: 0, is_broken_off: false }
+    }
+
+    /// Opens the files of this segment and all later ones.
+    fn open_files(&mut self, from: u64) -> Result<(), OpenError> {
         let entries = self.disk.list(&self.log.folder).map_err(OpenError::io("list", &self.log.folder))?;
         for entry in entries {
-            let Some(number) = segment_of_name(&entry.name) else { continue };
+            let Some(number) = segment_of_name(&entry.name).filter(|number| *number >= from) else {
+                continue;
+            };
             self.read.segment_max = self.read.segment_max.max(number);
             let path = self.log.path(number);
             let file = self.disk.open(&path).map_err(OpenError::io("open", &path))?;
@@ -173,12 +224,13 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn read_all(&mut self, visit: &mut dyn FnMut(&At, View<'_>)) -> Result<(), OpenError> {
+    fn read_all(&mut self, visit: Visit<'_>) -> Result<(), OpenError> {
         let mut cursor = Cursor { index: 0, offset: FIRST };
         self.expected = self.files.first().map_or(1, |first| first.first_seq);
+        self.read.first_seq = self.files.first().map_or(0, |first| first.first_seq);
         loop {
             cursor = self.read_sound(cursor, visit)?;
-            if cursor.index >= self.files.len() {
+            if cursor.index >= self.files.len() || self.is_broken_off {
                 break;
             }
             if self.is_complete(cursor.index) {
@@ -214,14 +266,10 @@ impl Reading<'_> {
     }
 
     /// Shows the frames from here on, as long as they are sound and in order. Returns where that ends.
-    fn read_sound(
-        &mut self,
-        mut cursor: Cursor,
-        visit: &mut dyn FnMut(&At, View<'_>),
-    ) -> Result<Cursor, OpenError> {
+    fn read_sound(&mut self, mut cursor: Cursor, visit: Visit<'_>) -> Result<Cursor, OpenError> {
         let limit = self.limit(cursor.index);
         let Some(segment) = self.files.get_mut(cursor.index) else { return Ok(cursor) };
-        while self.expected < limit {
+        while self.expected < limit && !self.is_broken_off {
             let Some(sound) = segment.reader.frame(cursor.offset) else { break };
             let header = sound.header;
             if header.seq != self.expected {
@@ -229,7 +277,7 @@ impl Reading<'_> {
             }
             let at = At { segment: segment.number, offset: cursor.offset, header };
             match decode(header.kind, header.version, sound.archive, sound.payload) {
-                Ok(view) => visit(&at, view),
+                Ok(view) => self.is_broken_off = visit(&at, view).is_break(),
                 Err(DecodeError::Unknown) => {
                     return Err(OpenError::UnknownRecord {
                         path: self.log.path(segment.number),

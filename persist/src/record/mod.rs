@@ -132,6 +132,29 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// The session that this says something of; `None` for messages, which have many or none.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionNo> {
+        match self {
+            Self::Session(image) => Some(image.session),
+            Self::Attached(attached) => Some(attached.session),
+            Self::SessionEnded { session }
+            | Self::Detached { session, .. }
+            | Self::WillGone { session }
+            | Self::Subscribed { session, .. }
+            | Self::Unsubscribed { session, .. }
+            | Self::Sent { session, .. }
+            | Self::Done { session, .. }
+            | Self::Received { session, .. }
+            | Self::Completed { session, .. }
+            | Self::Arrived { session, .. }
+            | Self::Released { session, .. } => Some(*session),
+            Self::Published(_) | Self::Retained(_) | Self::RetainedCleared { .. } => None,
+        }
+    }
+}
+
 /// A message as it was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {

@@ -105,7 +105,7 @@ impl Stand {
         options: &Options,
         seed: u64,
     ) -> Result<Self, dunlin_persist::OpenError> {
-        let Opened { stores, recovered, report } = open(disk, options, &mut |_| {})?;
+        let Opened { stores, recovered, report, .. } = open(disk, options, &mut |_| {})?;
         assert_eq!(stores.len(), usize::from(options.shard_count));
         let count = u64::from(options.shard_count);
         let shards = stores.into_iter().zip(&recovered).zip(0_u64..).map(|((store, recovered), number)| {

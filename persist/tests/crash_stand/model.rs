@@ -122,7 +122,7 @@ impl Model {
     }
 
     fn apply_to_session(&mut self, record: &Record) {
-        let number = session_of(record).expect("a record of a session");
+        let number = record.session().expect("a record of a session");
         let Some(session) = self.sessions.get_mut(&number) else { return };
         match record {
             Record::Detached { at_ms, expiry_seconds, keeps_will, .. } => {
@@ -229,7 +229,7 @@ impl Model {
             | Record::Completed { .. }
             | Record::Arrived { .. }
             | Record::Released { .. } => {
-                let session = session_of(record).expect("a record of a session");
+                let session = record.session().expect("a record of a session");
                 self.image(session).into_iter().collect()
             }
         }
@@ -303,23 +303,4 @@ pub fn message_of(id: MessageId) -> Message {
 /// The QoS with which a session gets a message.
 pub fn qos_of(session: SessionNo, id: MessageId) -> u8 {
     1 + u8::try_from((session.0 + id.0) % 2).unwrap()
-}
-
-pub fn session_of(record: &Record) -> Option<SessionNo> {
-    match record {
-        Record::Session(image) => Some(image.session),
-        Record::Attached(attached) => Some(attached.session),
-        Record::SessionEnded { session }
-        | Record::Detached { session, .. }
-        | Record::WillGone { session }
-        | Record::Subscribed { session, .. }
-        | Record::Unsubscribed { session, .. }
-        | Record::Sent { session, .. }
-        | Record::Done { session, .. }
-        | Record::Received { session, .. }
-        | Record::Completed { session, .. }
-        | Record::Arrived { session, .. }
-        | Record::Released { session, .. } => Some(*session),
-        Record::Published(_) | Record::Retained(_) | Record::RetainedCleared { .. } => None,
-    }
 }
