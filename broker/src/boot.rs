@@ -109,7 +109,7 @@ fn start(sources: Sources, effective: Effective, notify: Notify, log: &Log) -> R
     let (edge, topology) = plan(settings)?;
     check_host(&edge, log)?;
     let events = ClientEvents::new(&settings.sys_topics.sys_event_messages);
-    let Recovery { logs, page: recovered } =
+    let Recovery { logs, page: recovered, index } =
         recovery::recover(&effective, topology.shard_count(), log, &notify)?;
     let setups = setups(settings, &topology, &events);
     let runtime = runtime::start(edge, setups, logs).map_err(BootError::of_start)?;
@@ -124,7 +124,7 @@ fn start(sources: Sources, effective: Effective, notify: Notify, log: &Log) -> R
     say(&page);
     notify.ready(page.lines().nth(1).unwrap_or("serving")).map_err(|source| BootError::Notify { source })?;
     let log = log.clone();
-    Ok(Broker { notify, sources, effective, shards, shard_ended, all_ended, notices, telemetry, log })
+    Ok(Broker { notify, sources, effective, shards, shard_ended, all_ended, notices, telemetry, log, index })
 }
 
 /// One core per shard, all with the same settings and the same seed.

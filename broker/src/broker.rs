@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, after, never, select};
 use dunlin_persist::StoreState;
+use dunlin_persist::index::Writer;
 use dunlin_shard::runtime::{EdgeMetrics, InboxError, LogNotice, RunError, ShardHandle};
 use dunlin_shard::{Control, ShardId};
 
@@ -38,6 +39,8 @@ pub(crate) struct Broker {
     pub(crate) log: Log,
     /// The way to systemd.
     pub(crate) notify: Notify,
+    /// The thread of the index, if one is kept.
+    pub(crate) index: Option<Writer>,
 }
 
 /// How the shards ended: the last counters of each edge, or the first failure.
@@ -131,7 +134,7 @@ impl Broker {
 
     /// Ends the telemetry, then the shards, in bounded time. A second signal ends the process at once.
     fn stop(self, signal: &'static str, signals: &Receiver<Signal>) -> ExitCode {
-        let Self { shards, all_ended, telemetry, log, effective, notify, .. } = self;
+        let Self { shards, all_ended, telemetry, log, effective, notify, index, .. } = self;
         let timeout_ms = effective.settings.shutdown.timeout_ms;
         log.info("stopping", &[("signal", signal.into()), ("timeout_ms", timeout_ms.into())]);
         if let Err(error) = notify.stopping() {
@@ -145,7 +148,10 @@ impl Broker {
             untold.retain(|shard| matches!(shard.send(Control::Stop), Err(InboxError::Full { .. })));
             let again = if untold.is_empty() { never() } else { after(TELL_AGAIN) };
             select! {
-                recv(all_ended) -> outcome => return ended(outcome, &log),
+                recv(all_ended) -> outcome => {
+                    end_index(index, &log);
+                    return ended(outcome, &log);
+                }
                 recv(again) -> _ => {}
                 recv(cut) -> _ => {
                     log.error("not stopped in time: what is left is cut off", &[]);
@@ -159,6 +165,13 @@ impl Broker {
                 },
             }
         }
+    }
+}
+
+/// Lets the index write what the shards have said last.
+fn end_index(index: Option<Writer>, log: &Log) {
+    if index.is_some_and(|index| !index.stop(INDEX_GRACE)) {
+        log.warn("the index was not closed in time; the next start brings it up to date", &[]);
     }
 }
 
@@ -190,6 +203,9 @@ fn ended(outcome: Result<Outcome, RecvError>, log: &Log) -> ExitCode {
         }
     }
 }
+
+/// What the index gets to sync and close its files.
+const INDEX_GRACE: Duration = Duration::from_secs(5);
 
 /// The shards end by themselves within the timeout; this is for one that does not.
 const GRACE: Duration = Duration::from_secs(2);
@@ -227,8 +243,18 @@ mod tests {
         let (sources, shards) = (Sources::default(), Vec::new());
         let notify = Notify::new(None).expect("nothing to open");
         let notices = never();
-        let broker =
-            Broker { sources, effective, shards, shard_ended, all_ended, notices, telemetry, log, notify };
+        let broker = Broker {
+            sources,
+            effective,
+            shards,
+            shard_ended,
+            all_ended,
+            notices,
+            telemetry,
+            log,
+            notify,
+            index: None,
+        };
         let (sender, receiver) = bounded(8);
         for signal in signals {
             sender.send(*signal).expect("room");

@@ -71,7 +71,7 @@ const GAUGES: [Field; 5] = [
     ("store.messages.count", |log| log.messages),
 ];
 
-const COUNTERS: [Field; 11] = [
+const COUNTERS: [Field; 12] = [
     ("store.appended_records", |log| log.appended_records),
     ("store.appended_bytes", |log| log.appended_bytes),
     ("store.moved_bytes", |log| log.moved_bytes),
@@ -83,6 +83,7 @@ const COUNTERS: [Field; 11] = [
     ("store.fetched_from_cache", |log| log.fetched_from_cache),
     ("store.lost_messages", |log| log.lost_messages),
     ("store.became_full", |log| log.full_count),
+    ("store.index_stopped", |log| log.index_stopped),
 ];
 
 #[cfg(test)]

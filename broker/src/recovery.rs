@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dunlin_persist::index::{self, Line, LineEnd, Logs, Notice, Writer, open_beside};
 use dunlin_persist::report::Phase;
 use dunlin_persist::{OpenError, Options, Progress, RealDisk, Report, SyncMode};
 use dunlin_shard::config::Durability;
@@ -23,6 +24,8 @@ pub(crate) struct Recovery {
     pub(crate) logs: Vec<ShardLog>,
     /// Whole lines.
     pub(crate) page: String,
+    /// The thread that writes the index; `None` at level `memory`.
+    pub(crate) index: Option<Writer>,
 }
 
 /// Why the data directory cannot be used.
@@ -77,15 +80,16 @@ pub(crate) fn recover(
 ) -> Result<Recovery, RecoveryError> {
     let settings = &effective.settings;
     if settings.durability() == Durability::Memory {
-        return Ok(Recovery { logs: Vec::new(), page: level_line(settings, Path::new("")) });
+        return Ok(Recovery { logs: Vec::new(), page: level_line(settings, Path::new("")), index: None });
     }
     let path = effective.data_dir.clone().ok_or(RecoveryError::Nowhere)?;
     make_parent(&path).map_err(|source| RecoveryError::Unmade { path: path.clone(), source })?;
     let began = clock::now();
     let mut told = Telling { log, notify, began, next: began + PROGRESS_AFTER };
+    let (line, end) = index::line(shard_count);
     let opened = RealDisk::open(&path)
         .and_then(|disk| {
-            let options = options(settings, shard_count);
+            let options = Options { index: Some(line.clone()), ..options(settings, shard_count) };
             dunlin_persist::open(Arc::new(disk), &options, &mut |progress| told.tell(progress))
         })
         .map_err(|source| RecoveryError::of(&path, source))?;
@@ -95,7 +99,30 @@ pub(crate) fn recover(
     log_report(&opened.report, &path, took, log);
     let pairs = opened.stores.into_iter().zip(opened.recovered);
     let logs = pairs.map(|(store, recovered)| ShardLog { store, recovered }).collect();
-    Ok(Recovery { logs, page })
+    let index = start_index(&path, (line, end), opened.logs, log);
+    Ok(Recovery { logs, page, index })
+}
+
+/// Starts the thread that brings the index up to date and then writes it. Nothing waits for it.
+fn start_index(path: &Path, ends: (Line, LineEnd), logs: Logs, log: &Log) -> Option<Writer> {
+    let (path, teller) = (path.to_owned(), log.clone());
+    let writer = Writer::start(
+        ends,
+        move |opening| open_beside(&path, &logs, opening),
+        move |notice| tell_of_index(&notice, &teller),
+    );
+    writer.map_err(|error| tell_of_index(&Notice::Without { why: error.to_string() }, log)).ok()
+}
+
+fn tell_of_index(notice: &Notice, log: &Log) {
+    let found = ("found", notice.to_string().into());
+    match notice {
+        Notice::LogLacks { .. } => log.error("the log has lost records", &[found]),
+        Notice::MovedAside { .. } | Notice::Without { .. } | Notice::Stopped { .. } => {
+            log.warn("index", &[found])
+        }
+        Notice::Built { .. } | Notice::CaughtUp { .. } => log.info("index", &[found]),
+    }
 }
 
 /// Makes the folder above, for everybody to pass as usual: only the data directory itself is for its owner alone.

@@ -50,6 +50,10 @@ pub(crate) struct StatsFlags {
     /// How many of the sessions with the longest queues to name.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,
+    /// Only this client's session: what it has subscribed and how much waits. Found by the index where that can be opened, so
+    /// not all of the log is read.
+    #[arg(long, value_name = "ID", conflicts_with = "top")]
+    pub(crate) client: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -117,11 +121,12 @@ pub(crate) struct ImportFlags {
 pub(crate) const HELP: &str = "\
   dunlin store check                                is all of it sound?
   dunlin store stats --json                         how much of what
+  dunlin store stats --client sensor-7              one client's session: subscriptions, what waits
   dunlin store dump --client sensor-7               what was recorded of a client, in order
   dunlin store export -o all.jsonl                  everything, one JSON object a line
   dunlin store import all.jsonl --data-dir /new     and back
 
-Beside a running broker, check, stats and dump read what is on the disk while it changes; compact, export and import refuse. \
+Beside a running broker, check, stats and dump read what is on the disk while it changes, and without the index, which the broker has; compact, export and import refuse. \
 Long work says on standard error how far it is.
 
 Exit codes: 0 sound, or done; 1 damaged, not readable, or failed; 2 the command line was wrong.";

@@ -1,6 +1,7 @@
 //! `dunlin store`: looks into a data directory, cleans it, and carries what is in it elsewhere.
 
 mod check;
+mod client;
 mod compact;
 mod dump;
 mod export;
@@ -38,9 +39,13 @@ pub(crate) fn store(command: StoreCommand) -> ExitCode {
     }
 }
 
+/// The shard of a client id, as a broker has it.
+fn client_home(client_id: &str, shard_count: u16) -> u16 {
+    shard_of_client(client_id, shard_count).0
+}
+
 /// How the logs are opened for so many shards: as a broker would.
 fn options(shard_count: u16) -> Options {
-    let client = |name: &str, shards| shard_of_client(name, shards).0;
     let topic = |name: &str, shards| shard_of_topic(name, shards).0;
-    Options { now_ms: clock::wall().0, ..Options::new(shard_count, client, topic) }
+    Options { now_ms: clock::wall().0, ..Options::new(shard_count, client_home, topic) }
 }

@@ -16,6 +16,9 @@ use crate::boot::say;
 
 pub(super) fn stats(flags: &StatsFlags) -> Result<ExitCode, String> {
     let place = Place::to_look(&flags.place)?;
+    if let Some(client_id) = &flags.client {
+        return super::client::client(&place, client_id, flags.json);
+    }
     let found = look(&place)?;
     let logs = found.as_ref().map_or(&[][..], |directory| &directory.logs);
     let total = Total::of(logs);

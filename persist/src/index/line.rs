@@ -117,8 +117,8 @@ impl Line {
     /// Asks the thread to end as soon as it can: at once while it brings the index up to date, else when it has written what waits.
     pub(super) fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
-        // An error says that it has ended already.
-        drop(self.letters.send(Letter::Stop));
+        // An error says that it has ended already, or has so much to do that it looks at the flag.
+        drop(self.letters.try_send(Letter::Stop));
     }
 }
 

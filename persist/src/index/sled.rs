@@ -42,7 +42,9 @@ pub fn open_beside(data_dir: &Path, truth: &dyn Truth, opening: Opening<'_>) -> 
                 Judgement::Outdated => {
                     drop(index);
                     if let Err(error) = remove(data_dir) {
-                        tell(Notice::Without { why: format!("the index is of other logs and cannot be removed ({error})") });
+                        tell(Notice::Without {
+                            why: format!("the index is of other logs and cannot be removed ({error})"),
+                        });
                         return None;
                     }
                     continue;

@@ -4,7 +4,7 @@
 //! up to date.
 
 use std::io;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const FLUSH_AFTER: Duration = Duration::from_secs(5);
 pub struct Writer {
     line: Line,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
 }
 
 /// What the thread is given to open the index with: whether it shall give up, and where to tell what the operator should know.
@@ -40,14 +42,16 @@ impl Writer {
         open: impl FnOnce(Opening<'_>) -> Option<Index> + Send + 'static,
         mut tell: impl FnMut(Notice) + Send + 'static,
     ) -> io::Result<Self> {
+        let (ending, ended) = channel();
         let thread = thread::Builder::new().name("dunlin-index".to_owned()).spawn(move || {
+            let _ends_with_the_thread: Sender<()> = ending;
             let opening = Opening { is_stopping: &|| end.is_stopping(), tell: &mut tell };
             match open(opening) {
                 Some(index) => run(index, &end, &mut tell),
                 None => end.note_broken(),
             }
         })?;
-        Ok(Self { line, thread })
+        Ok(Self { line, thread, ended })
     }
 
     /// Whether the index still follows.
@@ -56,11 +60,16 @@ impl Writer {
         self.line.following()
     }
 
-    /// Lets it write what waits, and ends it; call when the shards have ended. Blocks until the index is synced and closed.
-    pub fn stop(self) {
+    /// Lets it write what waits, and ends it; call when the shards have ended. Blocks until the index is synced and closed, or for so
+    /// long; tells whether it has ended. One that has not ends with the process, and the next start brings it up to date.
+    pub fn stop(self, at_most: Duration) -> bool {
         self.line.stop();
-        // A panic has been told by its own message, and the index is checked at the next start.
-        drop(self.thread.join());
+        let has_ended = self.ended.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected);
+        if has_ended {
+            // A panic has been told by its own message, and the index is checked at the next start.
+            drop(self.thread.join());
+        }
+        has_ended
     }
 }
 
@@ -92,7 +101,7 @@ fn follow(index: &mut Index, end: &LineEnd) -> Result<(), IndexError> {
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if end.following() != Following::Yes {
+        if end.following() != Following::Yes || end.is_stopping() {
             return settle(index, end, &mut followed);
         }
         if flush_at <= now() {
@@ -137,7 +146,6 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
     use crate::index::line::{BATCHES_WAITING_MAX, line};
@@ -192,7 +200,7 @@ mod tests {
         for number in 1..=100 {
             assert!(line.offer(one(number)));
         }
-        writer.stop();
+        assert!(writer.stop(Duration::from_secs(30)));
         let index = Index::new(Box::new(held.try_iter().last().unwrap()));
         assert_eq!(index.verify(), Ok(100));
         assert_eq!(index.mark(0).unwrap().up_to, 100);
@@ -210,7 +218,7 @@ mod tests {
         drop(permit);
         // Room again, but there is a gap now.
         assert!(!line.offer(one(offered + 1)));
-        writer.stop();
+        assert!(writer.stop(Duration::from_secs(30)));
         let index = Index::new(Box::new(held.try_iter().last().unwrap()));
         assert_eq!(index.mark(0).unwrap().up_to, taken);
         assert_eq!(index.verify(), Ok(taken), "no gap");
@@ -227,7 +235,7 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(line.following(), Following::Broken);
-        writer.stop();
+        assert!(writer.stop(Duration::from_secs(30)));
         let told: Vec<_> = notices.try_iter().collect();
         assert!(matches!(&*told, [Notice::Stopped { why }] if why.contains("pulled out")), "{told:?}");
     }
@@ -245,7 +253,7 @@ mod tests {
         while line.offer(one(1)) {
             thread::yield_now();
         }
-        writer.stop();
+        assert!(writer.stop(Duration::from_secs(30)));
     }
 
     #[test]
@@ -261,6 +269,6 @@ mod tests {
         };
         let writer = Writer::start((line, end), open, |_| {}).unwrap();
         has_begun.recv().unwrap();
-        writer.stop();
+        assert!(writer.stop(Duration::from_secs(30)));
     }
 }

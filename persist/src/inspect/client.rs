@@ -99,12 +99,7 @@ enum Begin {
     Behind(u64),
 }
 
-fn begin_of(
-    index: &Index,
-    manifest: &Manifest,
-    shard: u16,
-    client_id: &str,
-) -> Result<Begin, IndexError> {
+fn begin_of(index: &Index, manifest: &Manifest, shard: u16, client_id: &str) -> Result<Begin, IndexError> {
     if index.header()? != Some(header_of(manifest)) {
         return Err(IndexError::Use("it is of other logs".to_owned()));
     }
