@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use dunlin_persist::index::{self, Index, IndexError, Stand, stand};
 use dunlin_persist::inspect::{self, Directory, Log};
 use serde_json::{Value, json};
 
@@ -25,11 +26,13 @@ pub(super) fn check(flags: &CheckFlags) -> Result<ExitCode, String> {
         });
         return Ok(ExitCode::SUCCESS);
     };
-    let is_sound = directory.logs.iter().all(|log| log.damaged.is_empty() && log.missing == 0);
+    let index = IndexState::of(&place, &directory);
+    let is_sound = directory.logs.iter().all(|log| log.damaged.is_empty() && log.missing == 0)
+        && !matches!(index, IndexState::LogLacks(_));
     say(&if flags.json {
-        format!("{}\n", page_json(&place, &directory, is_sound))
+        format!("{}\n", page_json(&place, &directory, &index, is_sound))
     } else {
-        page(&place, &directory, is_sound)
+        page(&place, &directory, &index, is_sound)
     });
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -57,7 +60,76 @@ pub(super) fn look(place: &Place) -> Result<Option<Directory>, String> {
     }
 }
 
-fn page(place: &Place, directory: &Directory, is_sound: bool) -> String {
+/// How the index stands to the logs.
+enum IndexState {
+    /// A broker has it, or there is none.
+    NotLookedAt(&'static str),
+    Same,
+    Behind {
+        records: u64,
+    },
+    /// It knows what the log has lost.
+    LogLacks(String),
+    /// The next start builds it again.
+    Useless(String),
+}
+
+impl IndexState {
+    fn of(place: &Place, directory: &Directory) -> Self {
+        if place.is_online {
+            return Self::NotLookedAt("a broker has it");
+        }
+        match index::look(&place.path) {
+            Ok(None) => Self::NotLookedAt("there is none"),
+            Ok(Some(index)) => {
+                Self::compared(&index, directory).unwrap_or_else(|error| Self::Useless(error.to_string()))
+            }
+            Err(error) => Self::Useless(error.to_string()),
+        }
+    }
+
+    fn compared(index: &Index, directory: &Directory) -> Result<Self, IndexError> {
+        index.verify()?;
+        let mut behind = 0;
+        for log in &directory.logs {
+            match stand(index, directory.header, &log.truth)? {
+                Stand::Same => {}
+                Stand::Behind { records } => behind += records,
+                Stand::OfOtherLogs => return Ok(Self::Useless("it is of other logs".to_owned())),
+                Stand::Differs => return Ok(Self::Useless("it contradicts the log".to_owned())),
+                Stand::LogLacks(lack) => return Ok(Self::LogLacks(lack.to_string())),
+            }
+        }
+        Ok(if behind == 0 { Self::Same } else { Self::Behind { records: behind } })
+    }
+
+    /// One word, for programs.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::NotLookedAt(_) => "none",
+            Self::Same => "same",
+            Self::Behind { .. } => "behind",
+            Self::LogLacks(_) => "log_lacks",
+            Self::Useless(_) => "wrong",
+        }
+    }
+}
+
+impl std::fmt::Display for IndexState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotLookedAt(why) => write!(f, "index: {why}"),
+            Self::Same => f.write_str("index: says what the logs say"),
+            Self::Behind { records } => {
+                write!(f, "index: {records} records behind the logs; the next start brings it up to date")
+            }
+            Self::LogLacks(what) => write!(f, "LOST, as the index knows: {what}"),
+            Self::Useless(why) => write!(f, "index: {why}; the next start builds it again. Nothing is lost"),
+        }
+    }
+}
+
+fn page(place: &Place, directory: &Directory, index: &IndexState, is_sound: bool) -> String {
     let mut page = format!("{}\n", place.path.display());
     if place.is_online {
         page.push_str("  a broker uses it: what follows is of no single moment\n");
@@ -65,6 +137,7 @@ fn page(place: &Place, directory: &Directory, is_sound: bool) -> String {
     for log in &directory.logs {
         push_log(&mut page, log);
     }
+    push(&mut page, format_args!("  {index}"));
     let verdict = match (is_sound, directory.logs.iter().any(|log| log.torn.is_some())) {
         (true, false) => "sound",
         (true, true) if place.is_online => "sound",
@@ -115,7 +188,7 @@ fn push(page: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(page, "{line}").expect("writing to a String does not fail");
 }
 
-fn page_json(place: &Place, directory: &Directory, is_sound: bool) -> Value {
+fn page_json(place: &Place, directory: &Directory, index: &IndexState, is_sound: bool) -> Value {
     let shards: Vec<Value> = directory.logs.iter().map(log_json).collect();
     json!({
         "directory": place.path,
@@ -123,6 +196,7 @@ fn page_json(place: &Place, directory: &Directory, is_sound: bool) -> Value {
         "used": true,
         "online": place.is_online,
         "epoch": directory.epoch,
+        "index": index.word(),
         "shards": shards,
     })
 }

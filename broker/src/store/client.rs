@@ -52,7 +52,12 @@ fn page(place: &Place, client_id: &str, found: &Client) -> String {
     }
     push(
         "read",
-        format!("{} of {} of log: {}", size(found.read_bytes), size(found.log_bytes), why(place, found)),
+        format!(
+            "{} of {} of log files: {}",
+            size(found.read_bytes),
+            size(found.log_bytes),
+            why(place, found)
+        ),
     );
     page
 }

@@ -18,10 +18,7 @@ pub(super) fn dump(flags: &DumpFlags) -> Result<ExitCode, String> {
     let mut wanted = Wanted { flags, sessions: BTreeSet::new() };
     let mut out = BufWriter::new(io::stdout().lock());
     let (mut left, mut written) = (flags.limit.unwrap_or(u64::MAX), Ok(()));
-    let looked = inspect::shard_count(place.disk.as_ref()).map_err(|error| error.to_string())?;
-    // A client has one home: the others' logs say nothing of its sessions.
-    let home = flags.client.as_ref().zip(looked).map(|(client, count)| super::client_home(client, count));
-    let shards = inspect::records(place.disk.as_ref(), flags.shard.or(home), &mut |standing| {
+    let shards = inspect::records(place.disk.as_ref(), flags.shard, &mut |standing| {
         if left == 0 || written.is_err() || !wanted.takes(&standing.record) {
             return;
         }

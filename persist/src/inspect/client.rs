@@ -51,7 +51,8 @@ pub enum Hint {
 
 /// Looks a client up. `None` in a directory that was never used.
 ///
-/// Cost: from the place that the index names to the end of one shard's log; without an index, all of that log.
+/// Cost: from the place that the index names to the end of one shard's log; without an index, all of the log of the client's home,
+/// and of the others if it is not there.
 ///
 /// # Errors
 /// See [`OpenError`]. What is wrong with the index is no error.
@@ -63,59 +64,73 @@ pub fn client(
     now_ms: u64,
 ) -> Result<Option<Client>, OpenError> {
     let Some(manifest) = Manifest::read(disk)? else { return Ok(None) };
-    let shard = home(client_id, manifest.shard_count);
-    let log = LogId::new(manifest.epoch, manifest.key, shard);
-    let log_bytes = super::sizes(disk, &manifest)?.iter().sum();
-    let (begin, mut hint) = match index.map(|index| begin_of(index, &manifest, shard, client_id)) {
+    let (begin, mut hint) = match index.map(|index| begin_of(index, &manifest, client_id)) {
         None => (Begin::AtFirst, Hint::Without),
         Some(Ok(begin)) => (begin, Hint::Began),
         Some(Err(error)) => (Begin::AtFirst, Hint::Wrong(error.to_string())),
     };
-    let mut search = Search::new(client_id, begin);
-    search.read(disk, &log)?;
-    let mut read_bytes = search.read_bytes;
-    if search.is_misled() {
-        hint = Hint::Wrong("the index names a place where the session is not".to_owned());
-        search = Search::new(client_id, Begin::AtFirst);
-        search.read(disk, &log)?;
+    let home = home(client_id, manifest.shard_count);
+    let (mut read_bytes, mut found) = (0, None);
+    let mut look = |shard, begin: &Begin| -> Result<Option<(u16, State)>, OpenError> {
+        let mut search = Search::new(client_id, shard, begin);
+        search.read(disk, &LogId::new(manifest.epoch, manifest.key, shard))?;
         read_bytes += search.read_bytes;
+        Ok(search.found())
+    };
+    if let Begin::At(entry) = begin {
+        found = look(entry.shard, &begin)?;
     }
-    let mut state = search.state;
+    let begin = if found.is_none() && matches!(begin, Begin::At(_)) {
+        hint = Hint::Wrong("the index names a place where the session is not".to_owned());
+        Begin::AtFirst
+    } else {
+        begin
+    };
+    let others = (0..manifest.shard_count).filter(|shard| *shard != home);
+    for shard in [home].into_iter().chain(others) {
+        if found.is_none() {
+            found = look(shard, &begin)?;
+        }
+    }
+    let (shard, mut state) = found.unwrap_or_else(|| (home, State::default()));
     let all = state.sum().sessions;
     let is_connected = !state.close(now_ms).cut_off.is_empty();
     // Of namesakes the younger stays.
     let session = state.take_sessions().pop().map(|session| *session);
     let is_expired = session.is_none() && all > 0;
+    let log_bytes = super::sizes(disk, &manifest)?.iter().sum();
     Ok(Some(Client { shard, session, is_connected, is_expired, read_bytes, log_bytes, hint }))
 }
 
 /// Where reading begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Begin {
     AtFirst,
     /// At the record where the session stands.
     At(SessionEntry),
-    /// There was no session up to this frame.
-    Behind(u64),
+    /// There was no session up to this frame of each shard.
+    Behind(Vec<u64>),
 }
 
-fn begin_of(index: &Index, manifest: &Manifest, shard: u16, client_id: &str) -> Result<Begin, IndexError> {
+fn begin_of(index: &Index, manifest: &Manifest, client_id: &str) -> Result<Begin, IndexError> {
     if index.header()? != Some(header_of(manifest)) {
         return Err(IndexError::Use("it is of other logs".to_owned()));
     }
-    Ok(match index.session(client_id)? {
-        Some(entry) if entry.shard == shard => Begin::At(entry),
-        Some(entry) => {
-            return Err(IndexError::Use(format!("it names shard {}, not {shard}", entry.shard)));
-        }
-        None => Begin::Behind(index.mark(shard)?.up_to),
-    })
+    if let Some(entry) = index.session(client_id)? {
+        return Ok(Begin::At(entry));
+    }
+    let marks = (0..manifest.shard_count).map(|shard| Ok(index.mark(shard)?.up_to));
+    marks.collect::<Result<_, _>>().map(Begin::Behind)
 }
 
 /// One reading of a log.
 struct Search<'a> {
     client_id: &'a str,
-    begin: Begin,
+    shard: u16,
+    /// The first frame that counts.
+    from: u64,
+    /// Where the session should stand.
+    place: Option<SessionEntry>,
     /// The client's sessions so far, ended ones included.
     sessions: BTreeSet<SessionNo>,
     state: State,
@@ -124,17 +139,21 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(client_id: &'a str, begin: Begin) -> Self {
+    fn new(client_id: &'a str, shard: u16, begin: &Begin) -> Self {
+        let (from, place) = match begin {
+            Begin::AtFirst => (0, None),
+            Begin::At(entry) => (entry.at.sequence, Some(*entry)),
+            Begin::Behind(marks) => {
+                let mark = marks.get(usize::from(shard)).copied().unwrap_or_default();
+                (mark.saturating_add(1), None)
+            }
+        };
         let (sessions, state) = (BTreeSet::new(), State::default());
-        Self { client_id, begin, sessions, state, read_bytes: 0, has_met_place: false }
+        Self { client_id, shard, from, place, sessions, state, read_bytes: 0, has_met_place: false }
     }
 
     fn read(&mut self, disk: &dyn Disk, log: &LogId) -> Result<(), OpenError> {
-        let from = match self.begin {
-            Begin::AtFirst => 0,
-            Begin::At(entry) => entry.at.sequence,
-            Begin::Behind(up_to) => up_to.saturating_add(1),
-        };
+        let from = self.from;
         read_log_from(disk, log, from, &mut |at, view| {
             self.read_bytes += u64::try_from(at.header.frame_bytes()).unwrap_or(0);
             if at.header.seq < from {
@@ -153,7 +172,7 @@ impl<'a> Search<'a> {
         {
             self.sessions.insert(session);
         }
-        if let Begin::At(entry) = self.begin
+        if let Some(entry) = self.place
             && entry.at.sequence == at.header.seq
         {
             let is_there = (at.segment, at.offset) == (entry.at.segment, entry.at.offset);
@@ -175,9 +194,11 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Whether the index named a place at which the session is not.
-    fn is_misled(&self) -> bool {
-        matches!(self.begin, Begin::At(_)) && !self.has_met_place
+    /// What was found of the client; `None` if nothing, or not where the index says.
+    fn found(self) -> Option<(u16, State)> {
+        let is_misled = self.place.is_some() && !self.has_met_place;
+        let is_known = !self.sessions.is_empty() && !is_misled;
+        is_known.then_some((self.shard, self.state))
     }
 }
 
