@@ -39,9 +39,7 @@ impl MessageView<'_> {
     /// If the topic or the client id is longer than the standard lets it be, 65,535 bytes.
     #[must_use]
     pub fn to_message(&self) -> Message {
-        let total =
-            HEAD_BYTES + self.topic.len() + self.publisher.len() + self.properties.len() + self.payload.len();
-        let mut whole: Arc<[u8]> = std::iter::repeat_n(0, total).collect();
+        let mut whole: Arc<[u8]> = std::iter::repeat_n(0, self.bytes() - COUNT_BYTES).collect();
         let mut rest = Arc::get_mut(&mut whole).expect("nobody else has it yet");
         let mut put = |bytes: &[u8]| {
             let (place, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
@@ -62,6 +60,13 @@ impl MessageView<'_> {
         put(self.properties);
         put(self.payload);
         Message(whole)
+    }
+
+    /// Bytes that it occupies as a [`Message`].
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        let texts = self.topic.len() + self.publisher.len();
+        COUNT_BYTES + HEAD_BYTES + texts + self.properties.len() + self.payload.len()
     }
 
     /// When it expires, if it does.
@@ -130,7 +135,7 @@ impl Message {
     /// Bytes that it occupies, with the reference counts.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.len() + 16
+        self.0.len() + COUNT_BYTES
     }
 
     fn u32_at(&self, at: usize) -> u32 {
@@ -159,6 +164,9 @@ fn length_u32(length: usize) -> u32 {
 
 /// Flags, lengths, expiry and time of arrival before the texts.
 const HEAD_BYTES: usize = 24;
+
+/// The reference counts.
+const COUNT_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {

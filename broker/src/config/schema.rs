@@ -501,7 +501,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         mqtt.max_mqueue_bytes,
         Or("infinity", Bytes(1 << 10..=1 << 40)),
         Live,
-        "Bytes of messages that wait for one client."
+        "Bytes of messages that wait for one client, in memory or on the disk while it is away; the oldest go first."
     ),
     setting!(
         "mqtt.mqueue_priorities",

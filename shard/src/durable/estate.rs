@@ -44,7 +44,8 @@ impl ShardCore {
         // Records are in order; only other shards have to be waited for.
         let promise = promise.of_other_shards();
         let sent = away.outgoing.iter().filter_map(|sent| Some((sent.message?, true)));
-        let messages: VecDeque<_> = sent.chain(away.queue.iter().map(|message| (*message, false))).collect();
+        let messages: VecDeque<_> =
+            sent.chain(away.queue.names().iter().map(|message| (*message, false))).collect();
         if memberships.is_empty() || messages.is_empty() {
             let ended = Box::new(Record::SessionEnded { session: number });
             self.answer(Owed::Record(ended), promise, actions);

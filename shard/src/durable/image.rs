@@ -94,7 +94,7 @@ impl ShardCore {
         if let Some(sent) = sent {
             return Some(sent.packet_id);
         }
-        away.queue.binary_search(&message).is_ok().then_some(0)
+        away.queue.holds(message).then_some(0)
     }
 }
 
@@ -113,7 +113,7 @@ fn messages_of(entry: &Session) -> (Vec<Outgoing>, Vec<MessageId>) {
     }
     if let Some(away) = entry.stored().and_then(|stored| stored.away.as_deref()) {
         outgoing.extend(&away.outgoing);
-        queue.extend(&away.queue);
+        queue.extend(away.queue.names());
     }
     (outgoing, queue)
 }

@@ -12,6 +12,7 @@ mod confirm;
 mod estate;
 mod gate;
 mod image;
+mod line;
 mod once;
 mod publish;
 mod reclaim;

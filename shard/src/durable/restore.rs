@@ -11,6 +11,7 @@ use dunlin_persist::{MessageId, Record, SessionNo};
 use dunlin_wire::topic::FilterKind;
 use dunlin_wire::types::{PacketId, QoS, SubscriptionOptions};
 
+use super::line::Line;
 use super::{Away, Stored};
 use crate::action::{Action, Actions};
 use crate::connection::Hold;
@@ -63,7 +64,11 @@ impl ShardCore {
         let id = self.sessions.insert(Session::new(&session.client_id));
         self.durable.numbers.insert(session.session, id.index);
         let mut stored = Stored::new(session.session);
-        let away = Away { outgoing: session.outgoing.into(), queue: session.queue.into(), ..Away::default() };
+        let away = Away {
+            outgoing: session.outgoing.into(),
+            queue: Line::restored(session.queue),
+            ..Away::default()
+        };
         self.durable.away_count += away.queue.len() as u64;
         stored.away = (!away.is_empty()).then(|| Box::new(away));
         if let Some(entry) = self.sessions.get_mut(id) {

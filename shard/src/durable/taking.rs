@@ -92,7 +92,8 @@ impl ShardCore {
         let Some(entry) = self.sessions.at(session) else { return };
         let link = entry.link;
         let Some(conn) = link.conn().filter(|_| !entry.has_away()) else {
-            if !self.wait_away(session, id, actions) {
+            let bytes = u32::try_from(publication.view().bytes()).unwrap_or(u32::MAX);
+            if !self.wait_away(session, (id, bytes), actions) {
                 self.take_back(session);
             }
             return;

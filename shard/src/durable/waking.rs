@@ -41,7 +41,7 @@ impl ShardCore {
         let messages: Vec<MessageId> = if !away.outgoing.is_empty() {
             away.outgoing.iter().map_while(|sent| sent.message).take(FETCH_COUNT).collect()
         } else if is_empty && link.unsent_bytes <= bytes_high {
-            away.queue.iter().take(FETCH_COUNT).copied().collect()
+            away.queue.names().iter().take(FETCH_COUNT).copied().collect()
         } else {
             return;
         };
@@ -91,10 +91,10 @@ impl ShardCore {
             self.restore_outgoing(id.index, sent.packet_id, message, actions);
             self.release_awake(id.index);
         } else {
-            if away.queue.front() != Some(&name) {
+            if away.queue.names().front() != Some(&name) {
                 return false;
             }
-            away.queue.pop_front();
+            away.queue.pop();
             self.durable.away_count -= 1;
             self.restore_waiting(id, message, actions);
         }

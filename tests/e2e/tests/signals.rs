@@ -1,6 +1,7 @@
 //! Signals: a stop that says goodbye, and a reload.
 
 use dunlin_e2e::client::End;
+use dunlin_e2e::folder::Folder;
 use dunlin_e2e::{Broker, Client, Start, login};
 use dunlin_wire::packet::{Connect, Will};
 use dunlin_wire::{QoS, ReasonCode, Version};
@@ -52,20 +53,82 @@ fn a_stop_ends_an_idle_broker() {
     broker.end().ok();
 }
 
+/// A client that leaves a retained Will, delayed by so many seconds, and whose session lives for so many.
+fn dying<'a>(version: Version, client_id: &'a str, topic: &'a str, delay: u32, expiry: u32) -> Connect<'a> {
+    let mut connect = login(version, client_id);
+    let mut will = Will { qos: QoS::AtLeastOnce, retain: true, topic, payload: b"gone", ..Will::default() };
+    if version == Version::V5 {
+        will.properties.will_delay_interval = Some(delay);
+        connect.properties.session_expiry_interval = Some(expiry);
+    }
+    connect.will = Some(will);
+    connect
+}
+
 #[test]
-fn wills_are_published_at_a_stop() {
-    // The connections end without a DISCONNECT of the client, so the wills are due while others still listen.
-    let broker = Broker::start();
-    let mut watcher = Client::connect(&broker, Version::V311, "watcher");
-    watcher.subscribe("will", QoS::AtMostOnce);
-    let connect = Connect {
-        will: Some(Will { topic: "will", payload: b"gone", ..Will::default() }),
-        ..login(Version::V5, "dying")
-    };
-    let (mut dying, _) = Client::connect_with(&broker, connect);
+fn wills_are_published_at_a_stop_while_there_is_somebody_to_hear_them() {
+    // [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]: the connections end without a DISCONNECT of the client.
+    for shards in [1, 2, 4] {
+        let folder = Folder::new();
+        let data = folder.path().join("data");
+        let broker = Start::new().shards(shards).data_dir(&data).start();
+        let mut watcher = Client::connect(&broker, Version::V5, "watcher");
+        watcher.subscribe("will/#", QoS::AtLeastOnce);
+        let names: Vec<[String; 2]> = (0..6).map(|n| [format!("dying-{n}"), format!("will/{n}")]).collect();
+        let versions = Version::ALL.iter().cycle();
+        let mut all: Vec<Client> = versions
+            .zip(&names)
+            // A delay is of no use to a session that ends with its connection (§MQTT5 3.1.3.2.2).
+            .map(|(version, [id, topic])| Client::connect_with(&broker, dying(*version, id, topic, 300, 0)).0)
+            .collect();
+        // Who has said goodbye leaves no Will.
+        let (polite, _) = Client::connect_with(&broker, dying(Version::V5, "polite", "will/polite", 0, 0));
+        polite.goodbye();
+        broker.signal("TERM");
+        let mut heard: Vec<String> =
+            (0..names.len()).map(|_| watcher.message().publish().topic.to_owned()).collect();
+        heard.sort_unstable();
+        assert!(heard.iter().eq(names.iter().map(|[_, topic]| topic)), "{shards} shards: {heard:?}");
+        assert_eq!(watcher.end(), End::Told(ReasonCode::ServerShuttingDown));
+        for client in &mut all {
+            assert!(matches!(client.end(), End::Told(ReasonCode::ServerShuttingDown) | End::Silent));
+        }
+        broker.end().ok();
+        // They were retained, and were so before the broker ended.
+        let broker = Start::new().shards(shards).data_dir(&data).start();
+        let mut late = Client::connect(&broker, Version::V5, "late");
+        late.subscribe("will/#", QoS::AtMostOnce);
+        let mut kept: Vec<String> =
+            (0..names.len()).map(|_| late.message().publish().topic.to_owned()).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, heard, "{shards} shards");
+        late.expect_quiet();
+    }
+}
+
+#[test]
+fn a_delayed_will_of_a_session_on_the_disk_goes_on_waiting_over_a_stop() {
+    // [MQTT5-3.1.3-9] §MQTT5 3.1.3.2.2: the client may be back before its delay is over.
+    let folder = Folder::new();
+    let data = folder.path().join("data");
+    let broker = Start::new().shards(2).data_dir(&data).start();
+    let mut watcher = Client::connect(&broker, Version::V5, "watcher");
+    watcher.subscribe("will/#", QoS::AtLeastOnce);
+    let (_back, _) = Client::connect_with(&broker, dying(Version::V5, "back", "will/back", 300, 600));
+    let (_lost, _) = Client::connect_with(&broker, dying(Version::V5, "lost", "will/lost", 2, 600));
     broker.signal("TERM");
-    assert_eq!(dying.end(), End::Told(ReasonCode::ServerShuttingDown));
+    assert_eq!(watcher.end(), End::Told(ReasonCode::ServerShuttingDown), "no Will before");
     broker.end().ok();
+    let broker = Start::new().shards(2).data_dir(&data).start();
+    let mut watcher = Client::connect(&broker, Version::V5, "watcher");
+    watcher.subscribe("will/#", QoS::AtLeastOnce);
+    let mut again = login(Version::V5, "back");
+    again.clean_start = false;
+    let (back, answer) = Client::connect_with(&broker, again);
+    assert!(answer.connack().session_present);
+    back.cut();
+    assert_eq!(watcher.message().publish().topic, "will/lost");
+    watcher.expect_quiet();
 }
 
 #[test]

@@ -100,6 +100,55 @@ fn the_oldest_go_when_too_many_wait() {
 }
 
 #[test]
+fn the_oldest_go_when_too_many_bytes_wait() {
+    // Beside the payload, a message counts its topic, its publisher and 40 B.
+    let bytes_of_three = 3 * (1_000 + 1 + 1 + 40);
+    let mqtt = Mqtt { max_mqueue_bytes: Some(bytes_of_three), ..Mqtt::default() };
+    let mut world = World::durable(mqtt, 1);
+    let publisher = filled(&mut world, 0);
+    let send = |world: &mut World, n: u16, bytes: usize| {
+        let payload = format!("{n:0bytes$}");
+        assert_eq!(published(world, publisher, message("t", 1, n, &payload)).len(), 1);
+    };
+    for n in 1..=5 {
+        send(&mut world, n, 1_000);
+    }
+    assert_eq!(world.core().metrics().get(Counter::DeliveryDroppedQueueFull), 2);
+    assert_eq!(world.core().gauges().queued, 3);
+    // One that alone is too large goes itself.
+    send(&mut world, 6, 4_000);
+    assert_eq!(world.core().gauges().queued, 3);
+    // One that fits makes as many go as it takes.
+    send(&mut world, 7, 1_500);
+    assert_eq!(world.core().gauges().queued, 2);
+    assert_eq!(world.core().metrics().get(Counter::DeliveryDroppedQueueFull), 5);
+    world.crash();
+    let subscriber = resume(&mut world, Version::V5, "s");
+    let left: Vec<u16> = drink(&mut world, subscriber).iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(left, [5, 7], "what went is recorded");
+    assert_nothing_is_owed(&world);
+}
+
+#[test]
+fn bytes_that_were_put_away_with_the_client_count() {
+    let mqtt = Mqtt { max_mqueue_bytes: Some(2_100), max_inflight: 1, ..Mqtt::default() };
+    let mut world = World::durable(mqtt, 1);
+    let subscriber = come(&mut world, Version::V5, "s");
+    subscribe(&mut world, subscriber, "t", 1);
+    let publisher = come(&mut world, Version::V5, "p");
+    for n in 1..=3_u16 {
+        published(&mut world, publisher, message("t", 1, n, &format!("{n:01000}")));
+    }
+    // One is under way, two wait in memory.
+    world.drop_client(subscriber);
+    published(&mut world, publisher, message("t", 1, 4, &format!("{:01000}", 4)));
+    assert_eq!(world.core().metrics().get(Counter::DeliveryDroppedQueueFull), 1);
+    let subscriber = resume(&mut world, Version::V5, "s");
+    let got: Vec<u16> = drink(&mut world, subscriber).iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(got, [1, 3, 4]);
+}
+
+#[test]
 fn what_expires_on_the_disk_is_not_sent() {
     // [MQTT5-3.3.2-5]
     let mut world = World::durable(Mqtt::default(), 1);
