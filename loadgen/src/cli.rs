@@ -14,6 +14,7 @@ use crate::hosts::source::Block;
 use crate::lab::{LossPolicy, Share};
 use crate::output::{MergeArgs, OutputArgs, ReportArgs};
 use crate::plan::PlanArgs;
+use crate::scenario::fill::Stock;
 use crate::search::arguments::SearchCommand;
 use crate::transport::{Endpoint, Transport};
 
@@ -389,25 +390,23 @@ pub(crate) enum Scenario {
     },
     /// Leave sessions behind: so many clients connect, subscribe and leave, then messages are published to them.
     ///
-    /// Client N subscribes to fill/G with G = N / --per-topic, at QoS 1, and says goodbye; --concurrency of them at a time, so that a
-    /// million sessions need few connections. Then --messages messages are published to each topic at QoS 1. What the broker
-    /// has stored in the end is --sessions x --messages deliveries.
+    /// Client N subscribes to fill/NAME/G with G = N / --per-topic, at QoS 1, and says goodbye; --concurrency of them at a time, so that
+    /// a million sessions need few connections. Then --messages messages are published to each topic at QoS 1. What the broker
+    /// has stored in the end is --sessions x --messages deliveries; `drain` takes them.
     Fill {
-        /// Sessions.
-        #[arg(long, short = 'n', default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-        sessions: u32,
-        /// Sessions that share a topic.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        per_topic: u32,
-        /// Messages to each topic.
-        #[arg(long, default_value_t = 10)]
-        messages: u32,
+        #[command(flatten)]
+        stock: StockArgs,
         /// Messages that the publisher keeps under way.
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_535))]
         window: u32,
-        /// Bytes of payload.
-        #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
-        payload: usize,
+    },
+    /// Bring the sessions of `fill` back, and check that each gets all its messages once and in order.
+    ///
+    /// With the options of that `fill`, also after the broker was killed and started again. --concurrency clients are there at
+    /// a time; each leaves when it has all. The rate is that of deliveries; with --broker-pid the broker's memory is watched.
+    Drain {
+        #[command(flatten)]
+        stock: StockArgs,
     },
     /// Subscribe each client to its own literal filters dev/C/sensor/T/value, then unsubscribe.
     Subscribe {
@@ -480,7 +479,8 @@ impl Scenario {
                 rate(per_second);
             }
             Self::Connect { rate: per_second } => per_second.iter_mut().for_each(rate),
-            Self::Cycle { connections, .. } | Self::Fill { sessions: connections, .. } => count(connections),
+            Self::Cycle { connections, .. } => count(connections),
+            Self::Fill { stock, .. } | Self::Drain { stock } => count(&mut stock.sessions),
             Self::Subscribe { clients, .. } => count(clients),
             Self::Shared { publishers, subscribers, pacing, .. } => {
                 count(publishers);
@@ -504,6 +504,39 @@ pub(crate) struct Message {
     /// Bytes of payload, at least 32.
     #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
     pub(crate) payload: usize,
+}
+
+/// What is left behind.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct StockArgs {
+    /// Sessions.
+    #[arg(long, short = 'n', default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) sessions: u32,
+    /// Sessions that share a topic.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) per_topic: u32,
+    /// Messages to each topic.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) messages: u32,
+    /// Bytes of payload.
+    #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
+    pub(crate) payload: usize,
+    /// Number in client ids, topics and payloads, by which sessions are found again.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) name: u32,
+}
+
+impl StockArgs {
+    /// As the scenarios see it.
+    pub(crate) const fn of(self) -> Stock {
+        Stock {
+            sessions: self.sessions,
+            per_topic: self.per_topic,
+            messages: self.messages,
+            payload_bytes: self.payload,
+            name: self.name,
+        }
+    }
 }
 
 /// How long sessions last.

@@ -155,17 +155,33 @@ impl Client {
         out: &mut Vec<u8>,
     ) {
         let is_new = self.version == Version::V5;
+        self.ask_for(client_id, keep_alive_seconds, (is_new || !is_durable, is_durable), out);
+    }
+
+    /// Appends a CONNECT that asks for the durable session of this client.
+    pub(crate) fn come_back(&self, client_id: &str, keep_alive_seconds: u16, out: &mut Vec<u8>) {
+        self.ask_for(client_id, keep_alive_seconds, (false, true), out);
+    }
+
+    fn ask_for(
+        &self,
+        client_id: &str,
+        keep_alive_seconds: u16,
+        (clean_start, is_durable): (bool, bool),
+        out: &mut Vec<u8>,
+    ) {
+        let lasts = self.version == Version::V5 && is_durable;
         let connect = Connect {
             version: self.version,
             bridge: false,
-            clean_start: is_new || !is_durable,
+            clean_start,
             keep_alive_seconds,
             client_id,
             will: None,
             user_name: None,
             password: None,
             properties: ConnectProperties {
-                session_expiry_interval: (is_new && is_durable).then_some(DAY_SECONDS),
+                session_expiry_interval: lasts.then_some(DAY_SECONDS),
                 ..ConnectProperties::default()
             },
         };

@@ -82,6 +82,11 @@ impl Ledger {
         self.arrived_late(stream, sequence)
     }
 
+    /// The sequence that comes next on a stream; 0 for one that is not known.
+    pub(crate) fn next(&self, stream: usize) -> u32 {
+        self.expected.get(stream).copied().unwrap_or(0)
+    }
+
     /// Notes a message that is not for its receiver.
     pub(crate) fn misdelivered(&mut self) {
         self.found.misdelivered += 1;

@@ -11,7 +11,7 @@
     reason = "a test stops at what it did not expect"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -47,6 +47,18 @@ enum Fault {
     SessionKept,
     /// Answers a malformed packet like a PINGREQ.
     Tolerant,
+    /// None: keeps messages for sessions whose clients are away.
+    Keep,
+    /// The same, all but one.
+    KeepLess,
+    /// The same, and one of them twice.
+    KeepMore,
+}
+
+impl Fault {
+    fn keeps(self) -> bool {
+        matches!(self, Self::Keep | Self::KeepLess | Self::KeepMore)
+    }
 }
 
 /// What the reader of a connection tells the router.
@@ -70,6 +82,10 @@ struct Broker {
     wills: Vec<Option<(String, Vec<u8>)>>,
     /// Client ids of all who ever connected.
     known: BTreeSet<String>,
+    /// By connection: its client id.
+    names: Vec<String>,
+    /// By client id: the filter of one who is away, and what waits.
+    away: BTreeMap<String, (String, Vec<Vec<u8>>)>,
 }
 
 impl Broker {
@@ -88,6 +104,8 @@ impl Broker {
             retained: Vec::new(),
             wills: Vec::new(),
             known: BTreeSet::new(),
+            names: Vec::new(),
+            away: BTreeMap::new(),
         };
         std::thread::spawn(move || broker.route(&told));
         address
@@ -99,6 +117,7 @@ impl Broker {
                 Told::Joined(stream) => {
                     self.writers.push(stream);
                     self.wills.push(None);
+                    self.names.push(String::new());
                 }
                 Told::Bytes(from, bytes) => self.handle(from, &bytes),
                 Told::Left(from) => self.left(from),
@@ -121,6 +140,12 @@ impl Broker {
                     _ => is_known && !connect.clean_start,
                 };
                 self.write(from, &Packet::ConnAck(ConnAck { session_present, ..ConnAck::default() }));
+                connect.client_id.clone_into(&mut self.names[from]);
+                for bytes in
+                    self.away.remove(connect.client_id).map(|(_, waiting)| waiting).unwrap_or_default()
+                {
+                    self.raw(from, &bytes);
+                }
             }
             Packet::Subscribe(subscribe) => {
                 let filters: Vec<_> = subscribe.filters().map(|asked| asked.filter.to_owned()).collect();
@@ -170,6 +195,11 @@ impl Broker {
     }
 
     fn left(&mut self, from: usize) {
+        if self.fault.keeps()
+            && let Some((filter, _)) = self.filters.iter().find(|(_, member)| *member == from)
+        {
+            self.away.insert(self.names[from].clone(), (filter.clone(), Vec::new()));
+        }
         self.filters.retain(|(_, member)| *member != from);
         if let Some((topic, bytes)) = self.wills[from].take()
             && self.fault != Fault::NoWill
@@ -204,6 +234,7 @@ impl Broker {
         }
         let publish = Publish { retain: false, ..publish };
         let mut bytes = encoded(&Packet::Publish(publish));
+        self.keep_for_those_away(publish.topic, &bytes, now);
         for share in 0..self.shares.len() {
             let (name, members) = &mut self.shares[share];
             if name.split_once('/').is_none_or(|(_, filter)| !matches(filter, publish.topic)) {
@@ -251,6 +282,18 @@ impl Broker {
         if self.kept.as_ref().is_some_and(|(kept_for, _)| *kept_for == to) {
             let (to, late) = self.kept.take().unwrap();
             self.raw(to, &late);
+        }
+    }
+
+    fn keep_for_those_away(&mut self, topic: &str, bytes: &[u8], now: bool) {
+        let away = self.away.values_mut().filter(|(filter, _)| filter == topic);
+        for (nth, (_, waiting)) in away.enumerate() {
+            let copies = match self.fault {
+                Fault::KeepLess if now && nth == 0 => 0,
+                Fault::KeepMore if now && nth == 0 => 2,
+                _ => 1,
+            };
+            waiting.extend(std::iter::repeat_n(bytes.to_vec(), copies));
         }
     }
 
@@ -824,6 +867,40 @@ fn sessions_are_left_behind_and_messages_with_them() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["count"], &report["failures"]), (&Value::from(60), &Value::from(0)), "{report}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// Leaves 20 sessions with 30 messages each at a broker, and brings them back: exit code and report of that.
+fn left_and_drained(fault: Fault) -> (i32, Value) {
+    let address = Broker::start(fault).to_string();
+    let stock =
+        ["--sessions", "20", "--per-topic", "5", "--messages", "30", "--name", "7", "--patience", "5"];
+    let run = |verb: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+            .args([&[verb], &stock[..], &["--concurrency", "3", "--json", "--target", &address]].concat())
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), report)
+    };
+    let (code, report) = run("fill");
+    assert_eq!((code, &report["failures"]), (0, &Value::from(0)), "{report}");
+    run("drain")
+}
+
+#[test]
+fn sessions_that_come_back_get_each_message_once() {
+    let (code, report) = left_and_drained(Fault::Keep);
+    assert_eq!(
+        (code, &report["count"], &report["failures"]),
+        (0, &Value::from(600), &Value::from(0)),
+        "{report}"
+    );
+    let (code, report) = left_and_drained(Fault::KeepLess);
+    let lost = &report["violations"]["lost"];
+    assert_eq!((code, &report["count"], lost), (1, &Value::from(599), &Value::from(1)), "{report}");
+    let (code, report) = left_and_drained(Fault::KeepMore);
+    let again = &report["violations"]["duplicated"];
+    assert_eq!((code, &report["count"], again), (1, &Value::from(600), &Value::from(1)), "{report}");
 }
 
 #[test]

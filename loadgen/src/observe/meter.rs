@@ -125,6 +125,11 @@ impl Meter {
         Ok(Reading { at: clock.now(), broker_cpu_ns, own_cpu_ns: self.own.cpu_ns()? })
     }
 
+    /// Resident memory of the broker, if it is known and runs. Cheap enough for ten times a second.
+    pub(crate) fn broker_resident_bytes(&self) -> Option<u64> {
+        Some(self.broker.as_ref()?.resident().ok()?.rss_bytes)
+    }
+
     /// Reads memory.
     ///
     /// # Errors

@@ -126,7 +126,10 @@ impl Process {
     }
 
     /// Memory in use now, without the proportional size: the kernel walks all page tables for that.
-    fn resident(&self) -> io::Result<Memory> {
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub(crate) fn resident(&self) -> io::Result<Memory> {
         let status = read(&self.folder.join("status"))?;
         let field = |name| kibibytes(&status, name).unwrap_or(0);
         let rss_bytes = field("VmRSS:");

@@ -18,20 +18,20 @@ use crate::record::Live;
 use crate::report::{Figure, Report, ratio};
 use crate::stamp::Stamp;
 
-/// What is left behind.
+/// What is left behind. `drain` comes back for it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Stock {
     pub(crate) sessions: u32,
     /// Sessions that subscribe to the same topic.
     pub(crate) per_topic: u32,
     /// Messages to each topic.
     pub(crate) messages: u32,
-    /// Messages under way.
-    pub(crate) window: u32,
     pub(crate) payload_bytes: usize,
+    /// Tells its client ids, topics and payloads from those of others.
+    pub(crate) name: u32,
 }
 
-impl Plan {
+impl Stock {
     fn topics(&self) -> u32 {
         self.sessions.div_ceil(self.per_topic)
     }
@@ -39,6 +39,34 @@ impl Plan {
     fn published(&self) -> u64 {
         u64::from(self.topics()) * u64::from(self.messages)
     }
+
+    /// Messages times those for whom they wait.
+    pub(crate) fn deliveries(&self) -> u64 {
+        u64::from(self.sessions) * u64::from(self.messages)
+    }
+
+    /// Number of the topic that a client subscribes to.
+    pub(crate) const fn topic_of(&self, client: u32) -> u32 {
+        client / self.per_topic
+    }
+
+    /// A topic below the level of a part of the run.
+    pub(crate) fn topic(&self, level: &str, number: u32) -> String {
+        format!("{level}fill/{}/{number}", self.name)
+    }
+
+    /// The client id of a client of a part of the run.
+    pub(crate) fn client_id(&self, level: &str, client: u32) -> String {
+        format!("{}fill{}-{client}", level.replace('/', "-"), self.name)
+    }
+}
+
+/// How it is left behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) stock: Stock,
+    /// Messages under way.
+    pub(crate) window: u32,
 }
 
 /// Leaves sessions and messages behind.
@@ -48,7 +76,7 @@ impl Plan {
 pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Result<Report, RunError> {
     let clock = Clock::start();
     let meter = Meter::new(settings.broker_pid).map_err(host("reading the broker's process"))?;
-    let places = settings.concurrency.min(plan.sessions);
+    let places = settings.concurrency.min(plan.stock.sessions);
     let mut engine = Engine::new(EngineConfig {
         route: settings.route.clone(),
         transport: settings.transport.clone(),
@@ -66,15 +94,15 @@ pub(crate) fn run(plan: Plan, settings: &Settings, watch: Box<dyn Watch>) -> Res
     set_up("messages", &mut fill, &mut engine, &clock, settings.patience_seconds)?;
     let to = meter.read(&clock).map_err(host("reading the broker's processor time"))?;
     let outcome = fill.live.finish(clock.now());
-    let per_second = ratio(u64::from(plan.sessions) * SECOND_NS, from.at.0);
+    let per_second = ratio(u64::from(plan.stock.sessions) * SECOND_NS, from.at.0);
     let mut report = Report {
         scenario: "fill".to_owned(),
         protocol: settings.protocol.name().to_owned(),
         qos: 1,
-        payload_bytes: plan.payload_bytes,
+        payload_bytes: plan.stock.payload_bytes,
         connections: places + 1,
         unit: "message".to_owned(),
-        count: plan.published(),
+        count: plan.stock.published(),
         failures: fill.failures.count(),
         failure_examples: fill.failures.examples().to_vec(),
         extra: vec![Figure { name: "sessions left behind", value: per_second, unit: "per second" }],
@@ -92,7 +120,6 @@ struct Fill {
     clients: Vec<Client>,
     free: Vec<ConnId>,
     publisher: ConnId,
-    run: u32,
     topic_level: String,
     version: Version,
     /// The next client that has to come.
@@ -117,7 +144,6 @@ impl Fill {
             clients: (0..=places).map(|_| Client::new(version)).collect(),
             free: (0..places).rev().map(ConnId).collect(),
             publisher: ConnId(places),
-            run: settings.run,
             topic_level: settings.topic_level.clone(),
             version,
             next: 0,
@@ -127,29 +153,26 @@ impl Fill {
             publisher_is_up: false,
             sent: 0,
             acknowledged: 0,
-            payload: vec![0; plan.payload_bytes],
+            payload: vec![0; plan.stock.payload_bytes],
             failures: Failures::default(),
             live,
         }
     }
 
-    fn topic(&self, number: u32) -> String {
-        format!("{}fill/{number}", self.topic_level)
-    }
-
     /// Sends as many messages as the window allows; one topic after the other gets its next.
     fn publish(&mut self, outbox: &mut Outbox) {
-        let window = u64::from(self.plan.window);
-        while self.sent < self.plan.published() && self.sent - self.acknowledged < window {
+        let (window, stock) = (u64::from(self.plan.window), self.plan.stock);
+        while self.sent < stock.published() && self.sent - self.acknowledged < window {
             if !self.clients[self.publisher.index()].may_publish(QoS::AtLeastOnce) {
                 return;
             }
-            let topics = u64::from(self.plan.topics());
+            let topics = u64::from(stock.topics());
             let target = u32::try_from(self.sent % topics).unwrap_or(u32::MAX);
             let sequence = u32::try_from(self.sent / topics).unwrap_or(u32::MAX);
-            let stamp = Stamp { run: self.run, flow: 0, target, sequence, ticket: sequence, intended_ns: 0 };
+            let stamp =
+                Stamp { run: stock.name, flow: 0, target, sequence, ticket: sequence, intended_ns: 0 };
             stamp.write(&mut self.payload);
-            let topic = self.topic(target);
+            let topic = stock.topic(&self.topic_level, target);
             let out = outbox.buffer(self.publisher);
             self.clients[self.publisher.index()].publish(&topic, &self.payload, QoS::AtLeastOnce, 0, out);
             self.sent += 1;
@@ -164,8 +187,13 @@ impl Fill {
                 outbox.close(conn);
             }
             Notice::Connected { .. } if conn == self.publisher => self.publisher_is_up = true,
+            Notice::Connected { session_present: true, .. } => {
+                self.failures.note("a session of this name is there already; give another --name");
+                outbox.close(conn);
+            }
             Notice::Connected { .. } => {
-                let topic = self.topic(self.numbers[conn.index()] / self.plan.per_topic);
+                let stock = self.plan.stock;
+                let topic = stock.topic(&self.topic_level, stock.topic_of(self.numbers[conn.index()]));
                 self.clients[conn.index()].subscribe(&[topic], QoS::AtLeastOnce, outbox.buffer(conn));
             }
             Notice::Subscribed { refused, .. } => {
@@ -201,7 +229,7 @@ impl SetUp for Fill {
             }
             return;
         }
-        while self.next < self.plan.sessions
+        while self.next < self.plan.stock.sessions
             && let Some(conn) = self.free.pop()
         {
             self.numbers[conn.index()] = self.next;
@@ -212,9 +240,9 @@ impl SetUp for Fill {
 
     fn progress(&self) -> (u64, u64) {
         if self.publishes {
-            (self.acknowledged, self.plan.published())
+            (self.acknowledged, self.plan.stock.published())
         } else {
-            (self.left_behind, u64::from(self.plan.sessions))
+            (self.left_behind, u64::from(self.plan.stock.sessions))
         }
     }
 
@@ -235,11 +263,8 @@ impl Script for Fill {
         let client = &mut self.clients[conn.index()];
         *client = Client::new(self.version);
         let number = self.numbers[conn.index()];
-        let (client_id, is_durable) = if conn == self.publisher {
-            (format!("fill{:08x}-publisher", self.run), false)
-        } else {
-            (format!("fill{:08x}-{number}", self.run), true)
-        };
+        let is_durable = conn != self.publisher;
+        let client_id = self.plan.stock.client_id(&self.topic_level, number);
         client.connect(&client_id, KEEP_ALIVE_SECONDS, is_durable, outbox.buffer(conn));
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod cycle;
+pub(crate) mod drain;
 pub(crate) mod fill;
 mod found;
 pub(crate) mod hold;

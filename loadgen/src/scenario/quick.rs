@@ -1,7 +1,7 @@
 //! From a quick command to the run that it asks for.
 
 use super::traffic::{self, Pacing};
-use super::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, fill, retained, subscribe};
+use super::{KEEP_ALIVE_SECONDS, RunError, Settings, connect, cycle, drain, fill, retained, subscribe};
 use crate::cli::{Message, PacingArgs, RetainedPhase, Scenario};
 use crate::clock::nanoseconds;
 use crate::record::Watch;
@@ -17,6 +17,8 @@ pub(crate) enum Quick {
     Connect(connect::Plan),
     /// Sessions that are left behind.
     Fill(fill::Plan),
+    /// Sessions that come back.
+    Drain(fill::Stock),
     /// Rounds of connections.
     Cycle(cycle::Plan),
     /// Retained messages.
@@ -67,9 +69,8 @@ impl Quick {
                 Self::Traffic(plan("lat", topology, pacing, message).durable(sessions.durable))
             }
             Scenario::Connect { rate } => Self::Connect(connect::Plan { per_second: rate }),
-            Scenario::Fill { sessions, per_topic, messages, window, payload } => {
-                Self::Fill(fill::Plan { sessions, per_topic, messages, window, payload_bytes: payload })
-            }
+            Scenario::Fill { stock, window } => Self::Fill(fill::Plan { stock: stock.of(), window }),
+            Scenario::Drain { stock } => Self::Drain(stock.of()),
             Scenario::Cycle { connections, rounds, settle } => {
                 Self::Cycle(cycle::Plan { connections, rounds, settle_ns: nanoseconds(settle) })
             }
@@ -105,6 +106,7 @@ impl Quick {
             Self::Traffic(plan) => traffic::run(plan, settings, watch),
             Self::Connect(plan) => connect::run(plan, settings, watch),
             Self::Fill(plan) => fill::run(plan, settings, watch),
+            Self::Drain(stock) => drain::run(stock, settings, watch),
             Self::Cycle(plan) => cycle::run(plan, settings, watch),
             Self::Retained(plan) => retained::run(plan, settings, watch),
             Self::Subscribe(plan) => subscribe::run(plan, settings, watch),
