@@ -34,6 +34,12 @@ pub(crate) struct Options {
     /// Pairs of p2p.
     #[arg(long, default_value_t = 1_000)]
     pairs: u32,
+    /// Sessions of the row backlog.
+    #[arg(long, default_value_t = 2_000)]
+    backlog_sessions: u32,
+    /// Messages that wait for each of them.
+    #[arg(long, default_value_t = 1_000)]
+    backlog_messages: u32,
     /// Stored sessions of the row boot.
     #[arg(long, default_value_t = 1_000_000)]
     boot_sessions: u32,
@@ -43,6 +49,9 @@ pub(crate) struct Options {
     /// Folder on the disk that is measured; a folder of the run's own is made and removed in it.
     #[arg(long, default_value = "target", value_name = "FOLDER")]
     folder: PathBuf,
+    /// Folder in memory, for the row core.
+    #[arg(long, default_value = "/dev/shm", value_name = "FOLDER")]
+    memory_folder: PathBuf,
     /// Core of the broker.
     #[arg(long, default_value_t = 0)]
     broker_core: usize,
@@ -74,8 +83,12 @@ pub(crate) struct Options {
 enum Row {
     /// Durable QoS 1, point to point: memory, interval, commit, mosquitto.
     P2p,
+    /// The same where no sync is waited for: the data directory is in memory.
+    Core,
     /// Time to PUBACK at a low rate, against one fdatasync.
     Ack,
+    /// One topic with many sessions that are away: disk, and how fast they take what waits.
+    Backlog,
     /// Start and memory with very many stored sessions.
     Boot,
 }
@@ -91,10 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
     let own = std::env::current_exe().map_err(|source| Error::host("finding this program", source))?;
     let beside =
         |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| own.with_file_name(name));
-    let folder = options.folder.join(format!("dunlin-durable-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| Error::host(format!("creating {}", folder.display()), source))?;
-    let folder = folder.canonicalize().map_err(|source| Error::host("finding the run's folder", source))?;
+    let folder = own_folder(&options.folder)?;
     let stand = Stand {
         site: Site {
             dunlin: beside(&options.dunlin, "dunlin"),
@@ -120,21 +130,45 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(u8::from(!results.is_clean())))
 }
 
+/// A folder of this run's own.
+fn own_folder(below: &Path) -> Result<PathBuf, Error> {
+    let folder = below.join(format!("dunlin-durable-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| Error::host(format!("creating {}", folder.display()), source))?;
+    folder.canonicalize().map_err(|source| Error::host("finding the run's folder", source))
+}
+
 fn measure(options: &Options, stand: &Stand, folder: &Path) -> Result<Results, Error> {
     let takes = |row| options.row.is_empty() || options.row.contains(&row);
-    let mut results = Results { environment: Environment::here(), ..Results::default() };
+    let mut results = Results { command: command(), environment: Environment::here(), ..Results::default() };
     results.sync = SyncTimes::measure(folder, SYNCS, 4_096)?;
     bench::say(&format!("{}\n", results.sync.line()));
     if takes(Row::P2p) {
         results.p2p = stand.p2p(options.pairs)?;
     }
+    if takes(Row::Core) {
+        let folder = own_folder(&options.memory_folder)?;
+        let site = Site { folder: folder.clone(), ..stand.site.clone() };
+        let measured = Stand { site, ..stand.clone() }.p2p(options.pairs);
+        drop(std::fs::remove_dir_all(&folder));
+        results.core = measured?;
+    }
     if takes(Row::Ack) {
         results.ack = stand.ack()?;
+    }
+    if takes(Row::Backlog) {
+        results.backlog = Some(stand.backlog(options.backlog_sessions, options.backlog_messages)?);
     }
     if takes(Row::Boot) {
         results.boot = Some(stand.boot(options.boot_sessions, options.boot_messages)?);
     }
     Ok(results)
+}
+
+/// What was asked for, to be asked for again. Where brokers and files are does not matter for that.
+fn command() -> String {
+    let given = std::env::args().skip(1);
+    ["cargo perf".to_owned()].into_iter().chain(given).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs `dunlin-perf fsync`.

@@ -42,6 +42,38 @@ pub(crate) struct Run {
     pub(crate) report: Value,
 }
 
+/// Messages that wait for many sessions, stored once, and what happens when these come back.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Backlog {
+    pub(crate) sessions: u32,
+    /// Messages to each of them, all on one topic.
+    pub(crate) messages: u32,
+    pub(crate) payload_bytes: u32,
+    /// What the data directory grew by.
+    pub(crate) disk_bytes: u64,
+    /// Deliveries per second when the sessions came back.
+    pub(crate) drained_per_second: f64,
+    /// Processor time of the broker per delivery, in microseconds.
+    pub(crate) drain_cpu_us: f64,
+    /// Resident memory before they came back, and at most while they took their messages.
+    pub(crate) resident_mib: f64,
+    pub(crate) resident_max_mib: f64,
+    /// What the data directory grew by when all was taken.
+    pub(crate) disk_after_bytes: u64,
+    /// Each message came once, in order, to everybody.
+    pub(crate) clean: bool,
+    /// The generator's reports.
+    pub(crate) reports: [Value; 2],
+}
+
+impl Backlog {
+    /// What the project allows itself: 1.2 times the payload, stored once, and 32 B for each session and message.
+    pub(crate) fn disk_bar_bytes(&self) -> f64 {
+        let messages = f64::from(self.messages);
+        messages * f64::from(self.payload_bytes) * 1.2 + messages * f64::from(self.sessions) * 32.0
+    }
+}
+
 /// A start with very many stored sessions.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Boot {
@@ -107,6 +139,51 @@ impl Stand {
         Ok(run)
     }
 
+    /// Publishes to one topic with many sessions that are away, and brings them back.
+    pub(crate) fn backlog(&self, sessions: u32, messages: u32) -> Result<Backlog, Error> {
+        say(&format!("backlog: {sessions} sessions, {messages} messages for all of them … "));
+        self.site.clear();
+        let server = Server::start(&self.site, Level::Commit, START_PATIENCE)?;
+        let empty_bytes = server.settled_disk_bytes();
+        let stock = |verb: &str| {
+            let mut command = self.generator(&server);
+            command.args([verb, "--patience", "60", "--sessions", &sessions.to_string()]);
+            command.args(["--per-topic", &sessions.to_string(), "--messages", &messages.to_string()]);
+            command.args(["--payload", &BACKLOG_PAYLOAD.to_string()]);
+            command
+        };
+        let (filled, is_filled) = finish(stock("fill").spawn())?;
+        let disk_bytes = server.settled_disk_bytes().saturating_sub(empty_bytes);
+        let (drained, is_drained) = finish(stock("drain").spawn())?;
+        if filled.is_null() || drained.is_null() {
+            return Err(Error::Advice(
+                "the sessions did not get their messages; what was said is above".to_owned(),
+            ));
+        }
+        let number = |path: &str| drained.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+        let figure = |name: &str| {
+            let figures = drained.get("extra").and_then(Value::as_array);
+            let found = figures.and_then(|all| all.iter().find(|figure| figure["name"] == name));
+            found.and_then(|figure| figure["value"].as_f64()).unwrap_or(0.0)
+        };
+        let backlog = Backlog {
+            sessions,
+            messages,
+            payload_bytes: BACKLOG_PAYLOAD,
+            disk_bytes,
+            drained_per_second: number("/per_second"),
+            drain_cpu_us: number("/broker_cpu_us"),
+            resident_mib: figure("broker memory before"),
+            resident_max_mib: figure("broker memory at most"),
+            disk_after_bytes: server.settled_disk_bytes().saturating_sub(empty_bytes),
+            clean: is_filled && is_drained,
+            reports: [filled, drained],
+        };
+        server.kill();
+        say(&format!("{} MiB, {:.0} deliveries/s\n", disk_bytes >> 20, backlog.drained_per_second));
+        Ok(backlog)
+    }
+
     /// Leaves sessions with messages behind, kills the broker, and starts it again.
     pub(crate) fn boot(&self, sessions: u32, messages: u32) -> Result<Boot, Error> {
         say(&format!("boot: {sessions} sessions, {messages} messages each … "));
@@ -159,6 +236,8 @@ pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// Bytes of each message of the row backlog.
+const BACKLOG_PAYLOAD: u32 = 1_024;
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// A million sessions should take seconds; what takes longer is still measured.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);

@@ -156,6 +156,20 @@ impl Server {
         folder_bytes(&self.site.data())
     }
 
+    /// The same when segments that are made ahead have been made: as soon as it is the same twice.
+    pub(crate) fn settled_disk_bytes(&self) -> u64 {
+        let mut last = self.disk_bytes();
+        for _ in 0..SETTLE_TRIES {
+            pause(Duration::from_millis(500));
+            let now = self.disk_bytes();
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        last
+    }
+
     /// Kills it, as a crash would.
     pub(crate) fn kill(mut self) {
         self.end();
@@ -275,6 +289,7 @@ const CONNECT: &[u8] = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3C\x00\x05probe";
 /// A dump takes milliseconds; a shard that is busy answers a little later.
 const DUMP_TRIES: u32 = 150;
 const FREE_TRIES: u32 = 200;
+const SETTLE_TRIES: u32 = 40;
 
 #[cfg(test)]
 mod tests {
