@@ -54,6 +54,11 @@ impl Reader {
         self.bytes
     }
 
+    /// Gives the window's memory back: a log has many segments. It comes again when something is asked for.
+    pub(crate) fn rest(&mut self) {
+        self.window = AlignedVec::new();
+    }
+
     /// The file was cut here: nothing behind is asked for, which the disk would refuse together with the last bytes before.
     pub(crate) fn shorten(&mut self, bytes: u64) {
         self.bytes = self.bytes.min(bytes);

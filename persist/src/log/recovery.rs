@@ -216,6 +216,7 @@ impl<'a> Reading<'a> {
                 Some(header) => Some(header.first_seq),
                 None => reader.find(FIRST, 1..u64::MAX).map(|(_, header)| header.seq),
             };
+            reader.rest();
             match first_seq {
                 Some(first_seq) => self.files.push(Segment { number, first_seq, file, reader }),
                 None => self.read.blanks.push((number, entry.bytes)),
@@ -234,6 +235,7 @@ impl<'a> Reading<'a> {
                 break;
             }
             if self.is_complete(cursor.index) {
+                self.files[cursor.index].reader.rest();
                 self.note_segment(cursor, self.expected.saturating_sub(1));
                 cursor = Cursor { index: cursor.index + 1, offset: FIRST };
                 continue;
