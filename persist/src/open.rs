@@ -57,7 +57,7 @@ pub fn open(
     let sides = Sides::start(options.sync_mode)?;
     let mut opened = Opening { options, stores: Vec::new(), recovered: Vec::new(), report, logs: Vec::new() };
     for (log, read) in logs.into_iter().zip(reads) {
-        let backstage = sides.backstage(DiskSide { disk: Arc::clone(&disk), log });
+        let backstage = sides.backstage(DiskSide::new(Arc::clone(&disk), log))?;
         opened.add(backstage, read)?;
     }
     opened.drop_taken_of_ended();
@@ -298,7 +298,7 @@ pub(crate) fn begin_log(
     let number = read.segment_max + 1;
     let (mut leftovers, foreign): (Vec<_>, Vec<_>) =
         read.blanks.into_iter().partition(|(_, bytes)| *bytes == segment_bytes);
-    let DiskSide { disk, log } = backstage.side();
+    let DiskSide { disk, log, .. } = backstage.side();
     let reused = leftovers.pop();
     let blank = match reused {
         Some((old, _)) => Blank::recycle(&**disk, log, old, number),
@@ -439,11 +439,16 @@ impl Sides {
         Ok(Self {})
     }
 
-    fn backstage(&self, side: DiskSide) -> Backstage {
+    #[cfg_attr(
+        not(feature = "files"),
+        expect(clippy::unnecessary_wraps, reason = "with threads, starting them can fail")
+    )]
+    fn backstage(&self, side: DiskSide) -> Result<Backstage, OpenError> {
         #[cfg(feature = "files")]
         if let Some(threads) = &self.threads {
-            return Backstage::Threads(threads.line(side));
+            let io = OpenError::io("start the threads of", "the disk");
+            return Ok(Backstage::Threads(threads.line(side).map_err(io)?));
         }
-        Backstage::manual(side)
+        Ok(Backstage::manual(side))
     }
 }

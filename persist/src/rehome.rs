@@ -77,7 +77,7 @@ impl<'a> Homes<'a> {
         let mut stores = Vec::new();
         for shard in 0..manifest.shard_count {
             let log = LogId::new(manifest.epoch, manifest.key, shard);
-            let backstage = Backstage::manual(DiskSide { disk: Arc::clone(disk), log });
+            let backstage = Backstage::manual(DiskSide::new(Arc::clone(disk), log));
             let empty =
                 ShardRead { state: State::default(), catalog: Catalog::default(), read: LogRead::default() };
             let log = begin_log(backstage, empty, session_max, message_max, &quiet)?;

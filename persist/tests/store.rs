@@ -34,18 +34,41 @@ fn nothing_counts_as_stored_before_its_sync() {
     stand.store.commit();
     stand.poll();
     assert_eq!(stand.stored, 0);
-    // What comes while a sync is under way waits for the next one, which follows by itself.
+    // What is committed before the sync begins is part of it; what is not, is not.
     stand.append(&attached(2, "b"));
     stand.store.commit();
-    assert!(stand.store.disk_step());
-    stand.poll();
-    assert_eq!(stand.stored, 1);
+    stand.append(&attached(3, "c"));
     assert!(stand.store.disk_step());
     stand.poll();
     assert_eq!(stand.stored, 2);
     assert!(!stand.store.disk_step(), "there is nothing to sync");
+    stand.store.commit();
+    assert!(stand.store.disk_step());
+    stand.poll();
+    assert_eq!(stand.stored, 3);
     let metrics = stand.store.metrics();
-    assert_eq!((metrics.syncs, metrics.group_records.sum), (2, 2));
+    assert_eq!((metrics.syncs, metrics.group_records.sum), (2, 3));
+}
+
+#[test]
+fn a_sync_that_waits_does_not_speak_for_the_segment_that_was_begun_meanwhile() {
+    let mut stand = Stand::new(FaultDisk::new(1));
+    while stand.store.disk_step() {}
+    stand.poll();
+    stand.append(&attached(1, "a"));
+    stand.store.commit();
+    // Messages of a tenth of a segment: the last one stands in the next segment.
+    let payload = vec![7; usize::try_from(SEGMENT_BYTES / 10).unwrap()];
+    for id in 1..=12 {
+        stand.append(&published(id, &payload, &[1]));
+    }
+    stand.store.commit();
+    assert!(stand.store.disk_step());
+    stand.poll();
+    assert_eq!(stand.stored, 1, "the sync was asked for before the segment ended");
+    while stand.store.disk_step() {}
+    stand.poll();
+    assert_eq!(stand.stored, 13);
 }
 
 #[test]

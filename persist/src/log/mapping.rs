@@ -1,4 +1,4 @@
-//! Maps of files, and the two system calls on files that the standard library does not have. The unsafe file of this crate (ADR 0021).
+//! Maps of files, and the three system calls on files that the standard library does not have. The unsafe file of this crate (ADR 0021).
 //!
 //! A map is written by the one that owns it and read by nobody: what is read from a log is read from its file, where the kernel
 //! shows what was written into the map, and where a fault of the disk is an error and not a signal.
@@ -98,6 +98,24 @@ pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     // SAFETY: the call takes an open descriptor and two numbers.
     let code = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) };
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// Writes a stretch of a file to its disk and waits for that. No flush, no metadata: a sync has to follow.
+///
+/// # Errors
+/// What the operating system says. A file system that cannot is left to write when it likes.
+pub(crate) fn write_out(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let off = |number: u64| libc::off64_t::try_from(number).map_err(|_| io::ErrorKind::FileTooLarge);
+    let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes an open descriptor and three numbers.
+    let code = unsafe { libc::sync_file_range(file.as_raw_fd(), off(offset)?, off(bytes)?, flags) };
+    match (code, io::Error::last_os_error()) {
+        (0, _) => Ok(()),
+        (_, error) if matches!(error.raw_os_error(), Some(libc::ESPIPE | libc::EINVAL | libc::ENOSYS)) => {
+            Ok(())
+        }
+        (_, error) => Err(error),
+    }
 }
 
 /// Bytes that this process may still allocate on a file's file system.

@@ -35,7 +35,7 @@ use crate::limits::{CLEANING_LOOK_BYTES, FULL_RETRY_POLLS, SPARE_COUNT};
 use crate::metrics::StoreMetrics;
 use crate::record::encode::Encoded;
 use crate::record::{MessageId, Record};
-use crate::sync::{Backstage, Job, Outcome};
+use crate::sync::{Backstage, Job, Outcome, Reach};
 use crate::told::{StoreState, Told};
 
 use self::catalog::{Catalog, Place};
@@ -70,9 +70,12 @@ pub(crate) struct Log {
     base_seq: u64,
     /// Answers that came while a roll waited.
     pub fetched: VecDeque<Outcome>,
-    is_syncing: bool,
-    /// A commit was asked for while a sync was under way.
-    is_commit_due: bool,
+    /// The last frame that a sync was asked for.
+    asked_seq: u64,
+    /// How far the next sync of the newest segment reaches.
+    reach: Arc<Reach>,
+    /// Syncs that were asked for and are not known to be done.
+    sync_count: u32,
     /// What is appended answers a record that was offered for cleaning.
     is_moving: bool,
     state: StoreState,
@@ -156,8 +159,9 @@ impl Log {
             durable_seq: beginning.last_seq,
             base_seq: beginning.last_seq,
             fetched: VecDeque::new(),
-            is_syncing: false,
-            is_commit_due: false,
+            asked_seq: beginning.last_seq,
+            reach: Arc::default(),
+            sync_count: 0,
             is_moving: false,
             state: StoreState::Open,
             failure: None,
@@ -176,7 +180,7 @@ impl Log {
 
     /// Whether a sync is under way.
     pub(crate) fn is_syncing(&self) -> bool {
-        self.is_syncing
+        self.sync_count > 0
     }
 
     /// Whether it takes what is new.
@@ -240,12 +244,18 @@ impl Log {
         Ok(())
     }
 
-    /// Asks for a sync of what is not on the disk, unless one is under way.
+    /// Asks for a sync of what is not on the disk, unless one waits to begin: that takes it along.
     pub(crate) fn commit(&mut self) {
         self.pace.note_commit();
-        self.is_commit_due = self.is_syncing;
-        if !self.is_syncing {
-            self.begin_sync();
+        if self.asked_seq == self.appended_seq || self.state == StoreState::Failed {
+            return;
+        }
+        self.asked_seq = self.appended_seq;
+        if self.reach.extend(self.appended_seq) {
+            let sealed = mem::take(&mut self.unsynced).into_iter();
+            let files = sealed.chain([Arc::clone(self.writer.file())]).collect();
+            self.sync_count += 1;
+            self.backstage.ask(Job::Sync { files, reach: Arc::clone(&self.reach) }, self.waker.as_ref());
         }
     }
 
@@ -254,7 +264,9 @@ impl Log {
         match outcome {
             Outcome::Synced { upto, error: None, micros } => self.finish_sync(upto, micros, told),
             Outcome::Synced { error: Some(error), .. } => {
-                self.metrics.sync_failures += 1;
+                self.sync_count = self.sync_count.saturating_sub(1);
+                // Those that waited behind it were not tried.
+                self.metrics.sync_failures += u64::from(self.state != StoreState::Failed);
                 let reason = format!(
                     "a sync of the log failed ({error}); what the disk has since is not known, so nothing more is \
                      acknowledged. Check the disk, then start again"
@@ -408,6 +420,8 @@ impl Log {
         let next = Writer::begin(&self.backstage.side().log, blank, &header);
         let sealed = mem::replace(&mut self.writer, next);
         self.unsynced.push(Arc::clone(sealed.file()));
+        // A sync that waits knows nothing of the new segment.
+        self.reach = Arc::default();
         self.note_used();
         self.replenish();
         self.update_state(told);
@@ -482,18 +496,8 @@ impl Log {
         self.catalog.disk_bytes() + self.retiring.iter().map(|retiring| retiring.disk_bytes).sum::<u64>()
     }
 
-    fn begin_sync(&mut self) {
-        if self.durable_seq == self.appended_seq || self.state == StoreState::Failed {
-            return;
-        }
-        let sealed = mem::take(&mut self.unsynced).into_iter();
-        let files = sealed.chain([Arc::clone(self.writer.file())]).collect();
-        self.is_syncing = true;
-        self.backstage.ask(Job::Sync { files, upto: self.appended_seq }, self.waker.as_ref());
-    }
-
     fn finish_sync(&mut self, upto: u64, micros: u64, told: &mut VecDeque<Told>) {
-        self.is_syncing = false;
+        self.sync_count = self.sync_count.saturating_sub(1);
         if self.state == StoreState::Failed {
             return;
         }
@@ -508,9 +512,6 @@ impl Log {
             told.push_back(Told::Stored { seq: self.stored() });
         }
         self.free_retiring();
-        if mem::take(&mut self.is_commit_due) {
-            self.begin_sync();
-        }
     }
 
     /// Gives back the files of cleaned segments whose records have all been said again on the disk.

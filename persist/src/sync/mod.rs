@@ -8,6 +8,7 @@ pub(crate) mod threads;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::Waker;
 use crate::disk::{Disk, DiskFile};
@@ -20,12 +21,12 @@ use crate::record::{MessageId, SessionNo};
 
 /// Something that blocks.
 pub(crate) enum Job {
-    /// Sync these files, the oldest first; then every frame up to `upto` is on the disk.
+    /// Sync these files, the oldest first; then every frame as far as `reach` went when that began is on the disk.
     Sync {
         /// What to sync.
         files: Vec<Arc<dyn DiskFile>>,
-        /// The last frame that was written before this was asked.
-        upto: u64,
+        /// How far, in the newest of them.
+        reach: Arc<Reach>,
     },
     /// Make a segment ready, of the file of one that is needed no more if there is one.
     Prepare {
@@ -63,7 +64,7 @@ pub(crate) enum Job {
 pub(crate) enum Outcome {
     /// Of a sync.
     Synced {
-        /// As asked.
+        /// The last frame that is on the disk now.
         upto: u64,
         /// What the disk said, if it failed.
         error: Option<String>,
@@ -85,23 +86,62 @@ pub(crate) enum Outcome {
     Scanned(Scanned),
 }
 
+/// How far the next sync of a segment reaches, as the store and whoever syncs see it. While one sync is under way another can
+/// wait; what is appended until that begins is part of it, and it begins without the store's doing.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// The last frame that is to be on the disk.
+    upto: AtomicU64,
+    /// A sync was asked for and has not begun.
+    is_waiting: AtomicBool,
+}
+
+impl Reach {
+    /// The store wants every frame up to this one on the disk. Whether a sync has to be asked for: else the one that waits takes it.
+    pub(crate) fn extend(&self, upto: u64) -> bool {
+        self.upto.store(upto, Ordering::Release);
+        // Whoever begins after this sees the line above.
+        !self.is_waiting.swap(true, Ordering::AcqRel)
+    }
+
+    /// A sync begins: how far it reaches. What is said later needs another.
+    fn begin(&self) -> u64 {
+        self.is_waiting.swap(false, Ordering::AcqRel);
+        self.upto.load(Ordering::Acquire)
+    }
+}
+
 /// What a job needs to know.
 pub(crate) struct DiskSide {
     /// The data directory.
     pub disk: Arc<dyn Disk>,
     /// The log.
     pub log: LogId,
+    /// A sync has failed: none is tried again, for the kernel has forgotten what was dirty.
+    has_failed: AtomicBool,
 }
 
 impl DiskSide {
+    /// The other side of a log.
+    pub(crate) fn new(disk: Arc<dyn Disk>, log: LogId) -> Self {
+        Self { disk, log, has_failed: AtomicBool::new(false) }
+    }
+
+    fn sync(&self, files: &[Arc<dyn DiskFile>], reach: &Reach) -> Outcome {
+        let upto = reach.begin();
+        if self.has_failed.load(Ordering::Relaxed) {
+            return Outcome::Synced { upto, error: Some("an earlier sync failed".to_owned()), micros: 0 };
+        }
+        let synced = files.iter().try_for_each(|file| file.sync());
+        self.has_failed.store(synced.is_err(), Ordering::Relaxed);
+        Outcome::Synced { upto, error: synced.err().map(|error| error.to_string()), micros: 0 }
+    }
+
     /// Does a job. Blocks.
     pub(crate) fn perform(&self, job: Job) -> Outcome {
         let disk = &*self.disk;
         match job {
-            Job::Sync { files, upto } => {
-                let synced = files.iter().try_for_each(|file| file.sync());
-                Outcome::Synced { upto, error: synced.err().map(|error| error.to_string()), micros: 0 }
-            }
+            Job::Sync { files, reach } => self.sync(&files, &reach),
             Job::Prepare { segment, bytes, recycle } => {
                 let blank = match recycle {
                     Some(old) => Blank::recycle(disk, &self.log, old, segment),

@@ -1,7 +1,9 @@
-//! The threads of a data directory: one syncs, one reads, one makes and removes files. They end when the last store is gone.
+//! The threads of a data directory: one reads, one makes and removes files, and each store has one that syncs. They end when the
+//! last store is gone.
 //!
-//! One syncing thread for all shards of a disk, because a disk flushes for everybody at once: while one flush is under way,
-//! what the shards append meanwhile gathers to the next group.
+//! A store's syncs follow each other, and what it appends meanwhile gathers to the next group. Those of several stores run side by
+//! side: the kernel writes their pages at the same time and makes one flush of the disk of those that wait for one, where one
+//! thread for all would make each store wait for the syncs of all others.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -20,7 +22,6 @@ use crate::sync::{DiskSide, Job, Outcome};
 /// The threads, as those who ask see them. The last one to let go waits for what was asked to be done.
 #[derive(Clone)]
 pub(crate) struct Threads {
-    sync: Arc<Thread>,
     read: Arc<Thread>,
     files: Arc<Thread>,
 }
@@ -46,6 +47,7 @@ impl Drop for Thread {
 /// One store's line to the threads.
 pub(crate) struct Line {
     threads: Threads,
+    sync: Thread,
     side: Arc<DiskSide>,
     reply: Sender<Outcome>,
     outcomes: Receiver<Outcome>,
@@ -67,15 +69,18 @@ impl Threads {
     /// # Errors
     /// What the operating system says.
     pub(crate) fn start() -> io::Result<Self> {
-        let [sync, read, files] =
-            [start("dunlin-sync")?, start("dunlin-read")?, start("dunlin-files")?].map(Arc::new);
-        Ok(Self { sync, read, files })
+        let [read, files] = [start("dunlin-read")?, start("dunlin-files")?].map(Arc::new);
+        Ok(Self { read, files })
     }
 
-    /// A line for one more store.
-    pub(crate) fn line(&self, side: DiskSide) -> Line {
+    /// A line for one more store, and the thread that syncs for it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn line(&self, side: DiskSide) -> io::Result<Line> {
         let (reply, outcomes) = channel();
-        Line { threads: self.clone(), side: Arc::new(side), reply, outcomes, asked_count: 0 }
+        let sync = start(&format!("dunlin-sync-{}", side.log.shard))?;
+        Ok(Line { threads: self.clone(), sync, side: Arc::new(side), reply, outcomes, asked_count: 0 })
     }
 }
 
@@ -88,9 +93,9 @@ impl Line {
     /// Hands a job to the thread for its kind.
     pub(crate) fn ask(&mut self, job: Job, waker: Option<Waker>) {
         let thread = match job {
-            Job::Sync { .. } => &self.threads.sync,
-            Job::Fetch { .. } | Job::Scan { .. } => &self.threads.read,
-            Job::Prepare { .. } | Job::Remove { .. } => &self.threads.files,
+            Job::Sync { .. } => &self.sync,
+            Job::Fetch { .. } | Job::Scan { .. } => &*self.threads.read,
+            Job::Prepare { .. } | Job::Remove { .. } => &*self.threads.files,
         };
         let task =
             Task { side: Arc::clone(&self.side), job, asked_at: now(), reply: self.reply.clone(), waker };

@@ -118,6 +118,7 @@ impl ShardCore {
 
     /// A message of another shard is worked in: confirms it now, or when all that it caused is safe.
     pub(crate) fn confirm(&mut self, from: ShardId, kind: Asked, promise: Promise, actions: &mut Actions) {
+        self.durable.await_record(promise.seq);
         let Some(lane) = self.durable.confirmations.get_mut(usize::from(from.0)) else { return };
         lane.heard[kind as usize] += 1;
         let count = lane.heard[kind as usize];
@@ -148,6 +149,7 @@ impl ShardCore {
 
     /// A message that a member was sent comes back: what waited for that member waits for the next one as well.
     pub(crate) fn extend_promises(&mut self, first: Ask, more: &Promise) {
+        self.durable.await_record(more.seq);
         self.for_each_promise(|promise| {
             if promise.asks.contains(&first) {
                 promise.seq = promise.seq.max(more.seq);

@@ -242,6 +242,7 @@ impl ShardCore {
             return;
         }
         if must_wait || answer.conn().is_some_and(|conn| self.durable.gate.has(conn)) {
+            self.durable.await_record(promise.seq);
             self.durable.gate.push(Gated { answer, promise });
             return;
         }

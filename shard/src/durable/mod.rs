@@ -55,6 +55,8 @@ pub(crate) struct Durable {
     appended: u64,
     /// The number of the last record that counts as safe.
     stored: u64,
+    /// The number of the last record that something waits for, or ever did.
+    awaited: u64,
     next_session: SessionNo,
     next_message: MessageId,
     /// Which session has which number.
@@ -101,6 +103,7 @@ impl Durable {
             state: StoreState::Open,
             appended: 0,
             stored: 0,
+            awaited: 0,
             next_session: SessionNo(1),
             next_message: MessageId(1),
             numbers: Numbers::default(),
@@ -149,6 +152,13 @@ impl Durable {
         self.appended
     }
 
+    /// Something waits until this record is on the disk.
+    pub(super) fn await_record(&mut self, seq: u64) {
+        if seq > self.stored {
+            self.awaited = self.awaited.max(seq);
+        }
+    }
+
     /// A number that no session ever had.
     pub(crate) const fn draw_session(&mut self) -> SessionNo {
         let number = self.next_session;
@@ -177,6 +187,12 @@ impl ShardCore {
             // At level `interval` nothing waits for the disk.
             durable.stored = durable.appended;
         }
+    }
+
+    /// The number of the last record that an answer waits for: what is recorded behind it need not be on the disk soon.
+    #[must_use]
+    pub const fn awaited_record(&self) -> u64 {
+        self.durable.awaited
     }
 
     /// Notes that a session needs a message no more; recorded before the event is over.

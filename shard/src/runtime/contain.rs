@@ -17,6 +17,10 @@ pub trait Core {
     fn handle(&mut self, event: Event<'_>, now: Now, actions: &mut Actions);
     /// When [`Event::Timer`] is due next.
     fn next_deadline(&self) -> Option<Mono>;
+    /// The number of the last record that must be on the disk soon, because something waits for that.
+    fn awaited_record(&self) -> u64 {
+        0
+    }
     /// Once, before the first event and when others can be spoken to.
     fn begin(&mut self, _now: Now, _actions: &mut Actions) {}
 }
@@ -28,6 +32,10 @@ impl Core for ShardCore {
 
     fn next_deadline(&self) -> Option<Mono> {
         Self::next_deadline(self)
+    }
+
+    fn awaited_record(&self) -> u64 {
+        Self::awaited_record(self)
     }
 
     fn begin(&mut self, now: Now, actions: &mut Actions) {
@@ -78,6 +86,11 @@ impl<C: Core> Contained<C> {
     /// When the core wants [`Event::Timer`].
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         self.core.next_deadline()
+    }
+
+    /// Up to which record somebody waits for the disk.
+    pub(super) fn awaited_record(&self) -> u64 {
+        self.core.awaited_record()
     }
 
     fn attempt(&mut self, event: Event<'_>, now: Now, actions: &mut Actions) -> Handled {

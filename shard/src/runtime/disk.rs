@@ -1,6 +1,10 @@
 //! A shard's log as its edge drives it: records are appended as the core asks, one sync covers all of a tick, and what the disk
 //! has to tell wakes the shard and becomes events.
 //!
+//! A sync is asked for as soon as the core waits for a record. What nobody waits for goes with the next one, or with one of its own
+//! after [`UNAWAITED_SYNC_MS`]: a delivery's acknowledgement is recorded after the message, and a second sync for
+//! it would stand in the way of the next message's.
+//!
 //! Nothing here blocks: [`Store`] copies records into memory, and threads of its own speak to the disk.
 
 use std::sync::Arc;
@@ -41,11 +45,13 @@ pub(super) struct Disk {
     shard: ShardId,
     /// What the store has told and the core has not heard.
     told: Vec<Told>,
-    /// Nanoseconds between syncs; 0: each tick.
+    /// Nanoseconds after which a record that nobody waits for is synced.
     sync_every_ns: u64,
     /// When what was appended is synced; `None`: nothing waits for that.
     sync_at: Option<Mono>,
     appended_seq: u64,
+    /// The last record that a sync was asked for.
+    asked_seq: u64,
     /// The oldest part may have more records to be looked at.
     is_cleaning: bool,
     /// The log is full: when it looks for room again.
@@ -54,7 +60,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// A log that is synced so often and wakes its shard through the doorbell.
+    /// A log that is synced so often and wakes its shard through the doorbell. 0: as soon as somebody waits for that.
     pub(super) fn new(
         mut store: Store,
         shard: ShardId,
@@ -67,7 +73,8 @@ impl Disk {
         }));
         let state = store.state();
         let told = if state == StoreState::Open { Vec::new() } else { vec![Told::State(state)] };
-        let sync_every_ns = sync_every_ms.saturating_mul(NS_PER_MS);
+        let unawaited_ms = if sync_every_ms == 0 { UNAWAITED_SYNC_MS } else { sync_every_ms };
+        let sync_every_ns = unawaited_ms.saturating_mul(NS_PER_MS);
         Self {
             store,
             shard,
@@ -75,6 +82,7 @@ impl Disk {
             sync_every_ns,
             sync_at: None,
             appended_seq: 0,
+            asked_seq: 0,
             is_cleaning: false,
             look_at: None,
             notices,
@@ -100,10 +108,11 @@ impl Disk {
         self.store.fetch(session, messages);
     }
 
-    /// Lets the disk take what was appended, if it is time for that.
-    pub(super) fn commit(&mut self, now: Mono) {
-        if self.sync_at.is_some_and(|at| at <= now) {
+    /// Lets the disk take what was appended, if somebody waits for a record that no sync was asked for, or if it is time for that.
+    pub(super) fn commit(&mut self, now: Mono, awaited_seq: u64) {
+        if awaited_seq > self.asked_seq || self.sync_at.is_some_and(|at| at <= now) {
             self.sync_at = None;
+            self.asked_seq = self.appended_seq;
             self.store.commit();
         }
     }
@@ -196,6 +205,10 @@ pub(super) fn event_of(told: Told) -> Event<'static> {
 /// kept waiting when they are large.
 pub(super) const CLEANING_RECORDS_PER_TICK: usize = 64;
 
+/// How soon at level `commit` a record is synced that nobody waits for. Long beside a sync, so that such records hardly cost one while
+/// messages come; short, because after a power cut what was acknowledged in it is delivered once more.
+const UNAWAITED_SYNC_MS: u64 = 10;
+
 /// How soon a full log is polled again when nothing else happens; it tries to make a segment at every 64th poll.
 const FULL_LOOK_MS: u64 = 10;
 
@@ -241,27 +254,51 @@ mod tests {
     }
 
     #[test]
-    fn one_sync_covers_all_of_a_tick_and_the_next_what_came_meanwhile() {
+    fn one_sync_covers_all_of_a_tick_and_what_comes_before_it_begins() {
         let (mut disk, _, _) = log(&FaultDisk::new(1), 0);
         step(&mut disk);
         let _before = disk.take_news(ms(0));
+        let before = disk.metrics().syncs;
         for seq in 1..=3 {
             disk.append(seq, &record(), ms(1));
         }
-        assert_eq!(disk.due(), Some(ms(1)));
-        disk.commit(ms(1));
+        disk.commit(ms(1), 2);
+        assert_eq!(disk.due(), None);
         disk.append(4, &record(), ms(1));
-        disk.commit(ms(1));
+        disk.commit(ms(1), 4);
         assert!(stored(&mut disk, ms(2)).is_none(), "the disk has done nothing yet");
-        let before = disk.metrics().syncs;
         assert!(disk.store.disk_step());
         assert!(disk.has_news());
-        assert_eq!(stored(&mut disk, ms(2)), Some(3));
-        disk.commit(ms(2));
+        assert_eq!(stored(&mut disk, ms(2)), Some(4));
+        disk.append(5, &record(), ms(2));
+        disk.commit(ms(2), 5);
         step(&mut disk);
-        assert_eq!(stored(&mut disk, ms(3)), Some(4));
+        assert_eq!(stored(&mut disk, ms(3)), Some(5));
         assert_eq!(disk.metrics().syncs - before, 2);
-        assert_eq!(disk.due(), None);
+    }
+
+    #[test]
+    fn a_record_that_nobody_waits_for_goes_with_the_next_or_alone_after_a_while() {
+        let (mut disk, _, _) = log(&FaultDisk::new(1), 0);
+        step(&mut disk);
+        let _before = disk.take_news(ms(0));
+        let before = disk.metrics().syncs;
+        disk.append(1, &record(), ms(1));
+        disk.commit(ms(1), 0);
+        assert!(!disk.store.disk_step(), "nobody waits");
+        disk.append(2, &record(), ms(5));
+        disk.commit(ms(5), 2);
+        step(&mut disk);
+        assert_eq!(stored(&mut disk, ms(6)), Some(2), "one sync for both");
+        disk.append(3, &record(), ms(7));
+        disk.commit(ms(7), 2);
+        assert_eq!(disk.due(), Some(ms(7 + UNAWAITED_SYNC_MS)));
+        disk.commit(ms(6 + UNAWAITED_SYNC_MS), 2);
+        assert!(!disk.store.disk_step(), "not yet");
+        disk.commit(ms(7 + UNAWAITED_SYNC_MS), 2);
+        step(&mut disk);
+        assert_eq!(stored(&mut disk, ms(20)), Some(3));
+        assert_eq!((disk.metrics().syncs - before, disk.due()), (2, None));
     }
 
     #[test]
@@ -269,12 +306,12 @@ mod tests {
         let (mut disk, _, _) = log(&FaultDisk::new(1), 100);
         step(&mut disk);
         disk.append(1, &record(), ms(10));
-        disk.commit(ms(109));
+        disk.commit(ms(109), 0);
         step(&mut disk);
         assert_eq!(stored(&mut disk, ms(109)), None);
         disk.append(2, &record(), ms(109));
         assert_eq!(disk.due(), Some(ms(110)));
-        disk.commit(ms(110));
+        disk.commit(ms(110), 0);
         step(&mut disk);
         assert_eq!(stored(&mut disk, ms(111)), Some(2));
         assert_eq!(disk.due(), None);
@@ -287,7 +324,7 @@ mod tests {
         step(&mut disk);
         disk.append(1, &record(), ms(1));
         faulty.next_syncs(&[SyncFault::Failed]);
-        disk.commit(ms(1));
+        disk.commit(ms(1), 1);
         step(&mut disk);
         let told = disk.take_news(ms(2));
         assert!(told.contains(&Told::State(StoreState::Failed)), "{told:?}");

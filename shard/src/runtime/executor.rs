@@ -150,7 +150,7 @@ impl<C: Core> Shard<C> {
     fn commit(&mut self) {
         let now = self.now.mono;
         if let Some(disk) = &mut self.edge.disk {
-            disk.commit(now);
+            disk.commit(now, self.core.awaited_record());
         }
     }
 
