@@ -136,8 +136,11 @@ impl ShardCore {
             // What was taken under the identifier is an older message, whose client has forgotten it.
             self.on_forget(session, packet_id, actions);
         }
-        let mut publication = Publication::of_message(&once.message, self.now.wall);
         let is_known = self.durable.origins.taken.contains(&once.origin);
+        if !is_known && self.refuses_from_elsewhere(&once.message.view()) {
+            return;
+        }
+        let mut publication = Publication::of_message(&once.message, self.now.wall);
         let takers = if is_known { Takers::Groups } else { Takers::All };
         self.durable.taking.origin = Some(once.origin).filter(|_| !is_known);
         self.deliver_here(&mut publication, Publisher::default(), (from, takers), actions);

@@ -139,6 +139,9 @@ impl ShardCore {
 
     /// A publication that this shard wanted.
     fn on_deliver(&mut self, from: ShardId, message: &Message, actions: &mut Actions) {
+        if self.refuses_from_elsewhere(&message.view()) {
+            return;
+        }
         let mut publication = Publication::of_message(message, self.now.wall);
         // No Local concerns the publisher's own session, which is on its shard, where it published.
         self.deliver_here(&mut publication, Publisher::default(), (from, Takers::All), actions);

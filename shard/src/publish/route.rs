@@ -15,9 +15,10 @@ use crate::core::ShardCore;
 use crate::home;
 use crate::ids::{ConnId, ShardId};
 use crate::mesh::{InterestChange, MeshMessage, Once, RetainUpdate, Wanted};
-use crate::message::Message;
+use crate::message::{Message, MessageView};
 use crate::metrics::Counter;
-use crate::topics::{Page, ShardSet};
+use crate::session::Session;
+use crate::topics::{Page, ShardSet, Subscriber, Target};
 
 /// Who of a shard's subscribers is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +122,31 @@ impl ShardCore {
             self.finish_taking(publication.view(), actions);
         }
         routed
+    }
+
+    /// Whether a message of another shard is refused because there is no room for it here: before anybody has it, for its publisher
+    /// may send it again. Where publishers do not hear of other shards it is handed out as far as possible.
+    pub(crate) fn refuses_from_elsewhere(&mut self, view: &MessageView<'_>) -> bool {
+        if self.durable.takes_new() || !self.durable.asks_shards() || view.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let mut lacking = 0;
+        self.routing.index.for_each_match(view.topic, |_, subscribers| {
+            let needs_room = |subscriber: &&Subscriber| match subscriber.target() {
+                Target::Session(session) => {
+                    let is_durable = self.sessions.at(session).is_some_and(Session::is_durable);
+                    is_durable && subscriber.options().qos > QoS::AtMostOnce
+                }
+                // Whom the group will choose is not known.
+                Target::Group(_) => true,
+            };
+            lacking += subscribers.iter().filter(needs_room).count() as u64;
+        });
+        if lacking > 0 {
+            self.metrics.add(Counter::DeliveryDroppedStoreFull, lacking);
+            self.refuse_promise();
+        }
+        lacking > 0
     }
 
     /// Whether a message is kept for later subscribers.

@@ -253,6 +253,38 @@ fn another_shards_full_disk_is_the_publishers_negative_answer() {
 }
 
 #[test]
+fn another_shards_full_disk_refuses_a_message_before_anybody_there_has_it() {
+    // [MQTT5-4.3.3-10] [MQTT311-4.3.3-2]: 3.x hears nothing and sends it again.
+    let mut world = World::durable(Mqtt::default(), 2);
+    let (kept, passing) = (id_at(1, 2, "kept"), id_at(1, 2, "passing"));
+    let away = come(&mut world, Version::V5, &kept);
+    subscribe(&mut world, away, "t", 2);
+    world.drop_client(away);
+    let there = world.join(Version::V5, &passing);
+    subscribe(&mut world, there, "+", 2);
+    let publisher = id_at(0, 2, "p");
+    for level in [1, 2] {
+        let old = come(&mut world, Version::V311, &publisher);
+        world.handle(ShardId(1), Event::StoreState(StoreState::Full));
+        publish(&mut world, old, message("t", level, 7, "x"));
+        assert!(world.is_closed(old) && heard(&mut world, old).is_empty());
+        assert!(heard(&mut world, there).is_empty(), "or it would get it twice");
+        // What nobody has to store passes.
+        let other = come(&mut world, Version::V5, &publisher);
+        let answer = published(&mut world, other, message("u", 1, 8, "u"));
+        assert_eq!(answer, ["PUBACK 8"]);
+        let got = heard(&mut world, there);
+        assert!(got.len() == 1 && got[0].starts_with("PUBLISH u"), "{got:?}");
+        world.handle(ShardId(1), Event::StoreState(StoreState::Open));
+        let old = come(&mut world, Version::V311, &publisher);
+        let again = dunlin_wire::packet::Publish { dup: true, ..message("t", level, 7, "x") };
+        assert_eq!(published(&mut world, old, again).len(), 1);
+        let got = heard(&mut world, there);
+        assert!(got.len() == 1 && got[0].starts_with("PUBLISH t"), "{got:?}");
+    }
+}
+
+#[test]
 fn a_3x_client_whose_message_waits_for_other_shards_hears_no_success_from_a_failed_disk() {
     // [MQTT311-4.3.3-2]: its PUBREC has no reason code, so any PUBREC would be a success.
     let mut world = World::durable(Mqtt::default(), 2);
