@@ -200,6 +200,7 @@ impl Client {
             qos: message.qos,
             retain: message.retain,
             sent_at,
+            is_repeated: false,
             acked_at: None,
             payload_bytes: payload.len(),
             will: None,
@@ -533,13 +534,14 @@ impl Client {
         stops || (self.may_be_refused && no_room)
     }
 
-    fn resend(&self, out: &mut Vec<u8>, log: &Log) {
+    fn resend(&self, out: &mut Vec<u8>, log: &mut Log) {
         for outgoing in &self.out {
             if outgoing.released {
                 out.extend(encoded(&Packet::PubRel(Ack::success(outgoing.packet_id)), self.version));
                 continue;
             }
-            let publication = &log.publications[outgoing.publication];
+            let publication = &mut log.publications[outgoing.publication];
+            publication.is_repeated = true;
             let padding =
                 publication.payload_bytes.saturating_sub(format!("{} ", outgoing.publication).len());
             let payload = if publication.payload_bytes == 0 {
@@ -759,6 +761,7 @@ impl Client {
             qos,
             retain: false,
             sent_at,
+            is_repeated: false,
             acked_at: None,
             payload_bytes: index.to_string().len(),
             will: Some(WillFate::Unknown),

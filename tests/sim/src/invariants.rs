@@ -42,8 +42,8 @@ pub(crate) fn judge(log: &mut Log, plan: &Plan) {
 }
 
 /// Judges what a fresh subscriber (`epoch`) was given of the retained messages.
-pub(crate) fn judge_retained(log: &mut Log, epoch: usize) {
-    if log.reported_loss {
+pub(crate) fn judge_retained(log: &mut Log, plan: &Plan, epoch: usize) {
+    if log.reported_loss || !plan.tells_all() {
         return;
     }
     let mut given: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -333,10 +333,9 @@ fn group_is_due(log: &Log, index: &Index, members: &[&Subscribed], publication: 
 
 /// First deliveries keep the order of each publisher, topic and QoS (§4.6).
 fn check_order(log: &Log, index: &Index, plan: &Plan, found: &mut Vec<String>) {
-    // A 3.x client that is refused for want of room is closed, and sends again what others behind it have got through already.
+    // What was refused for want of room is sent again if the client did not hear that, as in 3.x, and others behind it may have got
+    // through already.
     let refuses = plan.storage.as_ref().is_some_and(StoragePlan::refuses);
-    let old: BTreeSet<usize> =
-        log.epochs.iter().filter(|epoch| !epoch.is_v5).map(|epoch| epoch.client).collect();
     let mut last: BTreeMap<(usize, usize, &str, QoS, QoS), usize> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for receipt in log.receipts.iter().filter(|receipt| !receipt.retain) {
@@ -346,7 +345,7 @@ fn check_order(log: &Log, index: &Index, plan: &Plan, found: &mut Vec<String>) {
         // A QoS 0 copy may be dropped, and another made when the publisher sends its QoS 1 message again.
         let twice_made = receipt.qos == QoS::AtMostOnce && publication.qos == QoS::AtLeastOnce;
         if !steady
-            || (refuses && old.contains(&publication.publisher))
+            || (refuses && publication.is_repeated)
             || twice_made
             || publication.will.is_some()
             || !seen.insert((receipt.epoch, receipt.publication))

@@ -21,6 +21,8 @@ pub struct Publication {
     pub retain: bool,
     /// When it was first sent (a Will: when its CONNECT was sent).
     pub sent_at: Moment,
+    /// Whether it was sent again on a later connection.
+    pub is_repeated: bool,
     /// When PUBACK or PUBCOMP with success came.
     pub acked_at: Option<Moment>,
     /// Bytes of its payload.

@@ -64,7 +64,7 @@ pub fn run_with(seed: u64, canary: Canary, keep_all: bool) -> Outcome {
     invariants::judge(&mut world.log, &plan);
     let forgets = plan.config.durability == Durability::Memory && !world.log.falls.is_empty();
     if let Some(epoch) = epoch.filter(|_| !forgets) {
-        invariants::judge_retained(&mut world.log, epoch);
+        invariants::judge_retained(&mut world.log, &plan, epoch);
     }
     check_leavings(&mut world, &mut workload);
     outcome(seed, world, plan)
