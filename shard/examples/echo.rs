@@ -1,7 +1,7 @@
 //! The edge with a core that sends everything back: what the edge itself costs, and nothing else.
 //!
 //! `cargo run --release -p dunlin-shard --features runtime --example echo -- PORT [key=value …]` with the keys `cores`
-//! (a list), `spin_ns`, `park` (`ring` or `executor`), `quiet_ms`, `seconds`, `table` (slots per ring), `max` (connections).
+//! (a list), `park` (`ring` or `executor`), `quiet_ms`, `seconds`, `table` (slots per ring), `max` (connections).
 //! Prints the counters of each shard when it ends.
 
 use std::time::Duration;
@@ -44,7 +44,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 config.cores =
                     value.split(',').map(|core| core.parse().map(Some)).collect::<Result<_, _>>()?;
             }
-            "spin_ns" => config.spin_ns = value.parse()?,
             "park" => config.park = if value == "executor" { Park::Executor } else { Park::Ring },
             "quiet_ms" => config.quiet_ms = value.parse()?,
             "seconds" => seconds = value.parse()?,

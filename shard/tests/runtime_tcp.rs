@@ -294,16 +294,6 @@ fn a_shard_may_sleep_in_its_executor() {
     stand.stop();
 }
 
-#[test]
-fn a_shard_that_spins_answers_too() {
-    let stand = Stand::new(1, |config| config.spin_ns = 5_000_000);
-    let mut client = stand.connect();
-    for _ in 0..2_000 {
-        client.echo(b"x");
-    }
-    assert!(stand.total(|m| m.spins) > 0);
-}
-
 fn socket_of(client: &Client) -> std::net::TcpStream {
     client.0.try_clone().unwrap()
 }

@@ -15,9 +15,6 @@ pub struct EdgeConfig {
     pub connection_count_max: u32,
     /// Sizes of the rings.
     pub rings: RingConfig,
-    /// How long a shard that just worked looks for more before it sleeps, nanoseconds. 0: it sleeps at once. It only
-    /// spins while that has lately been long enough for the next work to come.
-    pub spin_ns: u64,
     /// How a shard sleeps.
     pub park: Park,
     /// A connection that was silent for this long gives its armed receive back and is watched by a poll, milliseconds.
@@ -45,7 +42,6 @@ impl Default for EdgeConfig {
             listeners: Vec::new(),
             connection_count_max: 1 << 20,
             rings: RingConfig::default(),
-            spin_ns: 0,
             park: Park::Ring,
             quiet_ms: 2_000,
             close_flush_ms_max: 2_000,

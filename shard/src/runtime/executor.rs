@@ -1,7 +1,7 @@
 //! The tick: take everything that has come, tell the core, let everything that it wants leave at once.
 //!
 //! One loop per shard, inside one task of the shard's glommio executor. While there is work it goes round without sleeping and
-//! yields when the executor asks; when there is none it spins for a moment if that has lately paid, and sleeps.
+//! yields when the executor asks; when there is none it sleeps.
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -74,7 +74,6 @@ pub(super) async fn run<C: Core>(
         batch: Vec::new(),
         timer_rests_until: Mono(0),
         stop_by: None,
-        gap_ns: u64::MAX,
     };
     Box::new(shard).live(parker).await
 }
@@ -92,8 +91,6 @@ struct Shard<C> {
     timer_rests_until: Mono,
     /// When the shard ends whatever still waits.
     stop_by: Option<Mono>,
-    /// How long the shard lately had to wait for work, nanoseconds, averaged.
-    gap_ns: u64,
 }
 
 impl<C: Core> Shard<C> {
@@ -113,7 +110,7 @@ impl<C: Core> Shard<C> {
             }
             if self.has_work() {
                 glommio::yield_if_needed().await;
-            } else if !self.spin() {
+            } else {
                 self.sleep(&mut parker).await;
             }
         }
@@ -315,46 +312,11 @@ impl<C: Core> Shard<C> {
             || self.edge.disk.as_ref().is_some_and(|disk| disk.is_cleaning())
     }
 
-    /// Looks for work for a moment, if that has lately been enough; whether it found some.
-    fn spin(&mut self) -> bool {
-        let limit = self.edge.config.spin_ns;
-        if limit == 0 || self.gap_ns > limit {
-            return false;
-        }
-        self.edge.metrics.spins += 1;
-        let begun = self.clock.now().mono;
-        loop {
-            if self.edge.has_hint() {
-                self.edge.gather();
-            }
-            if !self.edge.ready.is_empty() || !self.edge.is_quiet() {
-                let gap = self.clock.now().mono.since(begun);
-                self.note_gap(gap);
-                self.edge.metrics.spins_won += 1;
-                return true;
-            }
-            if self.clock.now().mono.since(begun) > limit {
-                return false;
-            }
-            std::hint::spin_loop();
-        }
-    }
-
     async fn sleep(&mut self, parker: &mut Parker) {
         self.read_clock();
-        let begun = self.now.mono;
         let deadline = self.deadline();
         parker.sleep(&mut self.edge, deadline).await;
         self.edge.gather();
-        if self.edge.config.spin_ns > 0 {
-            let gap = self.clock.now().mono.since(begun);
-            self.note_gap(gap);
-        }
-    }
-
-    fn note_gap(&mut self, gap_ns: u64) {
-        let capped = gap_ns.min(GAP_CAP_NS);
-        self.gap_ns = (self.gap_ns.min(GAP_CAP_NS) * 7 + capped) / 8;
     }
 
     /// When the shard must be awake even if nothing comes.
@@ -440,6 +402,3 @@ const TIMER_REST_MS: u64 = 100;
 
 /// How soon a full lane is tried again when nothing else happens.
 const LANE_RETRY_NS: u64 = NS_PER_MS;
-
-/// Longer waits count as this long when the shard asks whether spinning pays.
-const GAP_CAP_NS: u64 = NS_PER_MS;

@@ -133,20 +133,22 @@ impl Edge {
                 self.rings[armed].cancel(accept_tag(index, MANY));
                 listening.cancelling = true;
             }
-            let ones_max = match wanted {
-                Some((_, Pace::Ones(count))) if is_here => count,
-                Some(_) | None => 0,
+            // An arriving connection wakes one accept. If that one is being told to end, nobody hears of the connection until another
+            // accept begins and looks for itself. So they end all together, and new ones begin.
+            let ones_go_on = match wanted {
+                Some((_, Pace::Ones(count))) => is_here && listening.ones.count_ones() <= count,
+                Some((_, Pace::Many)) => is_here,
+                None => false,
             };
-            for one in 0..ONES_MAX {
-                let going_on = listening.ones & !listening.ones_cancelling;
-                if going_on.count_ones() > ones_max && going_on & 1 << one != 0 {
-                    self.rings[armed].cancel(accept_tag(index, one + 1));
-                    listening.ones_cancelling |= 1 << one;
-                }
+            let ending = if ones_go_on { 0 } else { listening.ones & !listening.ones_cancelling };
+            for one in (0..ONES_MAX).filter(|one| ending & 1 << one != 0) {
+                self.rings[armed].cancel(accept_tag(index, one + 1));
             }
+            listening.ones_cancelling |= ending;
         }
         let Some((ring, pace)) = wanted else { return };
-        if !is_here && listening.is_armed() || listening.cancelling {
+        let is_ending = listening.cancelling || listening.ones_cancelling != 0;
+        if !is_here && listening.is_armed() || is_ending {
             return;
         }
         self.metrics.accept_moved += u64::from(!is_here && listening.ring.is_some());

@@ -73,10 +73,6 @@ pub struct EdgeMetrics {
     pub wakes_out: u64,
     /// Times the shard went to sleep.
     pub sleeps: u64,
-    /// Times it looked for more work instead.
-    pub spins: u64,
-    /// Times that this found some.
-    pub spins_won: u64,
     /// Panics of the core that were contained to one event.
     pub panics_contained: u64,
     /// Answers to the control plane that were dropped because nobody took earlier ones.

@@ -38,7 +38,7 @@ use std::sync::atomic::AtomicU32;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dunlin_persist::{Recovered, Store};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 pub use config::{EdgeConfig, Listener, Park, RingConfig};
 pub use contain::Core;
@@ -343,7 +343,9 @@ where
 {
     let shard = parts.shard;
     let core = parts.config.cores.get(usize::from(shard.0)).copied().flatten();
-    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
+    // The executor reads the host's CPUs from /sys and panics where that is not mounted; there the thread binds itself.
+    let own_core = core.filter(|_| CpuSet::online().is_err());
+    let placement = core.filter(|_| own_core.is_none()).map_or(Placement::Unbound, Placement::Fixed);
     let (words, heard) = bounded(2);
     let (listeners, given) = bounded(1);
     let start = Start { words, listeners: given };
@@ -351,13 +353,25 @@ where
         .name(&format!("shard-{}", shard.0))
         .io_memory(EXECUTOR_IO_BYTES)
         .spawn(move || async move {
-            let outcome = executor::run(parts, maker, start).await;
+            let outcome = match bind(own_core) {
+                Ok(()) => executor::run(parts, maker, start).await,
+                Err(reason) => {
+                    let _told = start.words.send(Err(reason.clone()));
+                    Err(reason)
+                }
+            };
             let _told = end.try_send(shard);
             outcome
         })
         .map_err(|error| error.to_string())?;
     threads.push(thread);
     Ok(Door { words: heard, listeners })
+}
+
+/// Binds this thread to a CPU, if one is given.
+fn bind(core: Option<usize>) -> Result<(), String> {
+    let Some(core) = core else { return Ok(()) };
+    sys::bind_to_cpu(core).map_err(|error| format!("its thread cannot be bound to CPU {core}: {error}"))
 }
 
 type Sockets = Vec<Vec<Listening>>;

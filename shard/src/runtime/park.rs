@@ -105,9 +105,4 @@ impl Edge {
             && !self.rings.iter_mut().any(super::ring::Ring::has_entries)
             && !self.disk.as_mut().is_some_and(|disk| disk.has_news())
     }
-
-    /// Whether a ring hints at something.
-    pub(super) fn has_hint(&mut self) -> bool {
-        self.rings.iter_mut().any(super::ring::Ring::has_hint)
-    }
 }

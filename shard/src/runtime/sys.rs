@@ -117,6 +117,20 @@ pub(super) fn memlock_bytes() -> u64 {
     limit(libc::RLIMIT_MEMLOCK).0
 }
 
+/// Lets this thread run on one CPU only.
+pub(super) fn bind_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: a CPU set of zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    if cpu >= size_of::<libc::cpu_set_t>() * 8 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `cpu` is below the number of bits of the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is readable and its size is passed.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })?;
+    Ok(())
+}
+
 /// The CPUs that this thread may run on, in order.
 pub(super) fn allowed_cpus() -> Vec<usize> {
     // SAFETY: a CPU set of zeroes is the empty set.

@@ -1,7 +1,7 @@
 //! The command line: what it prints, what it refuses, and with which exit code.
 
 use dunlin_e2e::broker::dunlin;
-use dunlin_e2e::folder::Folder;
+use dunlin_e2e::folder::{Folder, read};
 use dunlin_e2e::program::{Program, run};
 use dunlin_e2e::{Client, Start};
 use dunlin_wire::Version;
@@ -171,4 +171,20 @@ fn json_logs_are_json() {
     for line in ended.err.lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
     }
+}
+
+#[test]
+fn a_host_without_sys_binds_its_shards_to_cores_all_the_same() {
+    let script = "mount -t tmpfs none /sys && exec \"$@\"";
+    let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"];
+    let mut broker = Start::new().shards(2).under(&unshare).argument("--cores").argument("0").start();
+    let _client = Client::connect(&broker, Version::V5, "c");
+    let tasks = format!("/proc/{}/task", broker.program().id());
+    let is_bound = |task: &std::fs::DirEntry| {
+        let status = String::from_utf8(read(&task.path().join("status"))).unwrap();
+        // A shard has a second thread, which does nothing.
+        status.contains("Name:\tshard-") && status.contains("Cpus_allowed_list:\t0\n")
+    };
+    let bound = std::fs::read_dir(tasks).unwrap().filter(|task| is_bound(task.as_ref().unwrap()));
+    assert_eq!(bound.count(), 2);
 }
