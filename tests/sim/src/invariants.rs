@@ -175,7 +175,8 @@ fn check_counts(log: &Log, index: &Index, plan: &Plan, found: &mut Vec<String>) 
         for subscribed in index.matching(log, epoch, &publication.topic) {
             sources.insert(if subscribed.is_shared() { subscribed.filter.as_str() } else { "" });
         }
-        if publication.qos == QoS::AtLeastOnce || publication.will.is_some() {
+        let comes_again = publication.qos == QoS::AtLeastOnce || publication.is_repeated_anew;
+        if comes_again || publication.will.is_some() {
             // How often a Will comes is judged with the Wills. Its publisher may have sent it again.
             continue;
         }

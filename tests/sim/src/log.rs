@@ -23,6 +23,9 @@ pub struct Publication {
     pub sent_at: Moment,
     /// Whether it was sent again on a later connection.
     pub is_repeated: bool,
+    /// Whether it was sent again in a session that the operator had discarded, which its client had not heard: the broker cannot know
+    /// it again.
+    pub is_repeated_anew: bool,
     /// When PUBACK or PUBCOMP with success came.
     pub acked_at: Option<Moment>,
     /// Bytes of its payload.

@@ -8,6 +8,7 @@ use crate::log::Log;
 
 impl Client {
     pub(super) fn resend(&self, out: &mut Vec<u8>, log: &mut Log) {
+        let was_kicked = self.was_kicked(log);
         for outgoing in &self.out {
             if outgoing.released {
                 out.extend(encoded(&Packet::PubRel(Ack::success(outgoing.packet_id)), self.version));
@@ -15,6 +16,7 @@ impl Client {
             }
             let publication = &mut log.publications[outgoing.publication];
             publication.is_repeated = true;
+            publication.is_repeated_anew |= was_kicked;
             let padding =
                 publication.payload_bytes.saturating_sub(format!("{} ", outgoing.publication).len());
             let payload = if publication.payload_bytes == 0 {

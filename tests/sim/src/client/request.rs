@@ -71,6 +71,7 @@ impl Client {
             retain: message.retain,
             sent_at,
             is_repeated: false,
+            is_repeated_anew: false,
             acked_at: None,
             payload_bytes: payload.len(),
             will: None,

@@ -125,6 +125,7 @@ impl Client {
             retain: false,
             sent_at,
             is_repeated: false,
+            is_repeated_anew: false,
             acked_at: None,
             payload_bytes: index.to_string().len(),
             will: Some(WillFate::Unknown),
