@@ -111,6 +111,12 @@ impl Store {
         self.log.next_reclaimable()
     }
 
+    /// Nothing is appended for a while: lets cleaning go on, which else lives on what is appended. Called now and then while it tells that
+    /// there is more to do; [`next_reclaimable`](Self::next_reclaimable) has it.
+    pub fn rest(&mut self) -> bool {
+        self.log.note_rest()
+    }
+
     /// Does one thing that waits for the disk, with [`crate::SyncMode::Manual`]: the driver decides when. Tells whether there was
     /// one. What came of it is told by the next [`poll`](Self::poll).
     pub fn disk_step(&mut self) -> bool {

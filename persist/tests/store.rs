@@ -303,6 +303,49 @@ fn cleaning_keeps_up_and_loses_nothing() {
     );
 }
 
+/// Lets a store clean while nothing else is appended; how often it wanted to.
+fn rest(stand: &mut Stand, holder: &mut Holder) -> u32 {
+    let mut count = 0;
+    while stand.store.rest() {
+        count += 1;
+        assert!(count < 1_000, "it comes to an end: {:?}", stand.store.metrics());
+        while let Some(record) = stand.store.next_reclaimable() {
+            if let Some(again) = holder.answer(&record) {
+                stand.append(&again);
+            }
+        }
+        stand.settle();
+    }
+    count
+}
+
+#[test]
+fn a_log_that_rests_is_cleaned_until_it_is_short() {
+    let mut stand = Stand::new(FaultDisk::new(1));
+    let mut holder = Holder::default();
+    stand.append(&attached(1, "client-1"));
+    holder.sessions.insert(1, Vec::new());
+    for id in 1..=2_000 {
+        stand.append(&published(id, &[9; 700], &[1]));
+        holder.sessions.get_mut(&1).unwrap().push(id);
+    }
+    stand.settle();
+    let before = stand.store.metrics();
+    rest(&mut stand, &mut holder);
+    let moved = stand.store.metrics().moved_bytes;
+    assert!(moved < before.appended_bytes / 4, "what all waits is left alone: {moved}");
+    let last = holder.sessions.get_mut(&1).unwrap().split_off(1_990);
+    let taken = holder.sessions.insert(1, last.clone()).unwrap();
+    stand.append(&done(1, &taken));
+    stand.settle();
+    assert!(stand.store.metrics().segments > 15, "{:?}", stand.store.metrics());
+    assert!(rest(&mut stand, &mut holder) > 10);
+    assert!(stand.store.metrics().segments <= 6, "{:?}", stand.store.metrics());
+    assert_eq!(rest(&mut stand, &mut holder), 0);
+    let stand = stand.reopen();
+    assert_eq!(queue(&stand.sessions[0]), last);
+}
+
 #[test]
 fn a_log_of_waiting_messages_is_not_moved_round_and_round() {
     let mut stand = Stand::new(FaultDisk::new(1));

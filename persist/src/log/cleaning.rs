@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::disk::Disk;
-use crate::limits::{CLEAN_BYTES_PER_APPENDED, CLEAN_BYTES_PER_COMMIT, SEGMENTS_FREE_OF_CLEANING};
+use crate::limits::{
+    CLEAN_BYTES, CLEAN_BYTES_PER_APPENDED, CLEAN_BYTES_PER_COMMIT, SEGMENTS_FREE_OF_CLEANING,
+};
 use crate::log::reader::Reader;
 use crate::log::segment::LogId;
 use crate::record::Record;
@@ -94,6 +96,11 @@ impl Pace {
     /// A commit was asked for.
     pub(crate) fn note_commit(&mut self) {
         self.earn(CLEAN_BYTES_PER_COMMIT);
+    }
+
+    /// Nothing was appended for a while.
+    pub(crate) fn note_rest(&mut self) {
+        self.earn(CLEAN_BYTES);
     }
 
     /// Takes the price of a record, if there is credit at all.

@@ -58,6 +58,8 @@ pub(crate) struct Log {
     supply: Supply,
     pace: Pace,
     cleaning: Option<Cleaning>,
+    /// The last cleaned segment was worth it: less than half of it was said again.
+    is_worthwhile: bool,
     /// Cleaned segments, each free once the frame with this number is on the disk.
     retiring: VecDeque<Retiring>,
     /// Sealed segments with frames that are not known to be on the disk.
@@ -153,6 +155,7 @@ impl Log {
             supply,
             pace: Pace::new(beginning.segment_bytes),
             cleaning: None,
+            is_worthwhile: true,
             retiring: VecDeque::new(),
             unsynced: Vec::new(),
             appended_seq: beginning.last_seq,
@@ -335,6 +338,20 @@ impl Log {
         }
     }
 
+    /// Nothing is appended for a while: a log that is longer than it should be is cleaned on, as long as that makes it shorter. Whether
+    /// there is more to do.
+    pub(crate) fn note_rest(&mut self) -> bool {
+        if self.state == StoreState::Failed || !self.is_worthwhile {
+            return false;
+        }
+        if self.cleaning.is_none() {
+            self.next_look_bytes = 0;
+            self.begin_cleaning();
+        }
+        self.pace.note_rest();
+        self.cleaning.is_some()
+    }
+
     /// Counters and gauges as of now.
     pub(crate) fn metrics(&self) -> StoreMetrics {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -422,6 +439,7 @@ impl Log {
         self.unsynced.push(Arc::clone(sealed.file()));
         // A sync that waits knows nothing of the new segment.
         self.reach = Arc::default();
+        self.is_worthwhile = true;
         self.note_used();
         self.replenish();
         self.update_state(told);
@@ -565,6 +583,7 @@ impl Log {
             self.backstage.ask(job, self.waker.as_ref());
             return;
         }
+        self.is_worthwhile = cleaning.moved_bytes < cleaning.end / 2;
         self.pace.note_cleaned(cleaning.counted_bytes, cleaning.moved_bytes);
         self.next_look_bytes = 0;
         self.cleaning = None;

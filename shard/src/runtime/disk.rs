@@ -54,6 +54,8 @@ pub(super) struct Disk {
     asked_seq: u64,
     /// The oldest part may have more records to be looked at.
     is_cleaning: bool,
+    /// When the log is asked whether there is something to clean, if nothing is appended until then.
+    rest_at: Option<Mono>,
     /// The log is full: when it looks for room again.
     look_at: Option<Mono>,
     notices: Sender<LogNotice>,
@@ -84,6 +86,7 @@ impl Disk {
             appended_seq: 0,
             asked_seq: 0,
             is_cleaning: false,
+            rest_at: None,
             look_at: None,
             notices,
         }
@@ -93,6 +96,7 @@ impl Disk {
     pub(super) fn append(&mut self, seq: u64, record: &Record, now: Mono) {
         self.appended_seq = seq;
         if self.store.append(seq, record).is_ok() {
+            self.rest_at = Some(Mono(now.0.saturating_add(REST_AFTER_MS * NS_PER_MS)));
             self.sync_later(now);
         }
     }
@@ -115,11 +119,16 @@ impl Disk {
             self.asked_seq = self.appended_seq;
             self.store.commit();
         }
+        if self.rest_at.is_some_and(|at| at <= now) {
+            let has_more = self.store.rest();
+            self.rest_at = has_more.then(|| Mono(now.0.saturating_add(REST_STEP_MS * NS_PER_MS)));
+            self.is_cleaning |= has_more;
+        }
     }
 
     /// When the shard must be awake for its log.
     pub(super) fn due(&self) -> Option<Mono> {
-        self.sync_at.into_iter().chain(self.look_at).min()
+        self.sync_at.into_iter().chain(self.look_at).chain(self.rest_at).min()
     }
 
     /// Whether there is something that the core should hear.
@@ -209,6 +218,11 @@ pub(super) const CLEANING_RECORDS_PER_TICK: usize = 64;
 /// messages come; short, because after a power cut what was acknowledged in it is delivered once more.
 const UNAWAITED_SYNC_MS: u64 = 10;
 
+/// How long nothing is appended before a log that is too long is cleaned without that, and how often that then goes on: 25 MB a second
+/// where nothing has to be said again, a tenth of it where much has.
+const REST_AFTER_MS: u64 = 100;
+const REST_STEP_MS: u64 = 10;
+
 /// How soon a full log is polled again when nothing else happens; it tries to make a segment at every 64th poll.
 const FULL_LOOK_MS: u64 = 10;
 
@@ -263,7 +277,7 @@ mod tests {
             disk.append(seq, &record(), ms(1));
         }
         disk.commit(ms(1), 2);
-        assert_eq!(disk.due(), None);
+        assert_eq!(disk.sync_at, None);
         disk.append(4, &record(), ms(1));
         disk.commit(ms(1), 4);
         assert!(stored(&mut disk, ms(2)).is_none(), "the disk has done nothing yet");
@@ -298,7 +312,10 @@ mod tests {
         disk.commit(ms(7 + UNAWAITED_SYNC_MS), 2);
         step(&mut disk);
         assert_eq!(stored(&mut disk, ms(20)), Some(3));
-        assert_eq!((disk.metrics().syncs - before, disk.due()), (2, None));
+        assert_eq!((disk.metrics().syncs - before, disk.sync_at), (2, None));
+        assert_eq!(disk.due(), Some(ms(7 + REST_AFTER_MS)), "is there something to clean?");
+        disk.commit(ms(7 + REST_AFTER_MS), 2);
+        assert_eq!(disk.due(), None, "there is not, and the shard sleeps");
     }
 
     #[test]
@@ -314,7 +331,7 @@ mod tests {
         disk.commit(ms(110), 0);
         step(&mut disk);
         assert_eq!(stored(&mut disk, ms(111)), Some(2));
-        assert_eq!(disk.due(), None);
+        assert_eq!(disk.sync_at, None);
     }
 
     #[test]
