@@ -185,7 +185,7 @@ fn found(report: &Report, took: Duration) -> String {
     }
     if !report.torn.is_empty() {
         let ends = count(report.torn.len() as u64, "unfinished end");
-        text.push_str(&format!("{ends} of a log was cut; nothing acknowledged was in it\n"));
+        text.push_str(&format!("{ends} of a log was cut: nothing in it is known to have been on the disk\n"));
     }
     if !report.damaged.is_empty() {
         let lost: u64 = report.damaged.iter().map(|damage| damage.lost_records).sum();
@@ -325,7 +325,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         assert!(lines[1].contains("4 shards before"), "{text}");
-        assert!(lines[2].contains("nothing acknowledged was in it"), "{text}");
+        assert!(lines[2].contains("nothing in it is known to have been on the disk"), "{text}");
         assert!(lines[3].starts_with("DAMAGED: 1 place of the log cannot be read, 3 records lost"), "{text}");
     }
 

@@ -49,7 +49,8 @@ pub struct Report {
     pub cut_off_sessions: u64,
     /// Sessions whose time ran out while nobody ran, and that are dropped.
     pub expired_sessions: u64,
-    /// Unfinished ends that were cut. Nothing acknowledged was in them.
+    /// Unfinished ends that were cut. Nothing in them is known to have been on the disk, so nothing of it was acknowledged; but bits that rot
+    /// in the very last group look the same.
     pub torn: Vec<Torn>,
     /// Damage in the middle. What was there may have been acknowledged.
     pub damaged: Vec<Damage>,
@@ -105,7 +106,8 @@ impl std::fmt::Display for Torn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}: the log ends unfinished at byte {}; {} whole records behind it were cut. Nothing acknowledged was lost.",
+            "{}: the log ends unfinished at byte {}, as after a crash; {} whole records behind it were cut. Nothing says that any of \
+             it was on the disk before, so none of it was acknowledged, unless the disk spoiled its very last group.",
             self.path, self.offset, self.dropped_records
         )
     }

@@ -584,3 +584,74 @@ fn a_killed_process_loses_nothing_that_it_wrote() {
     let metrics = stand.store.metrics();
     assert!(metrics.disk_bytes < 5 * SEGMENT_BYTES, "short ends take no whole segments: {metrics:?}");
 }
+
+/// The path and bytes of the only segment that has begun.
+fn begun(disk: &FaultDisk) -> (String, Vec<u8>) {
+    let mut files = disk.files();
+    files.retain(|(path, bytes)| path.ends_with(".log") && bytes.starts_with(b"DUNLINLG"));
+    assert_eq!(files.len(), 1);
+    files.remove(0)
+}
+
+/// Pages of an unfinished group reach the disk in any order, and the first one may be missing, with the segment's header: what stands
+/// behind it is no log that begins in its middle.
+#[test]
+fn a_log_whose_first_page_never_came_to_the_disk_is_empty() {
+    let mut stand = Stand::new(FaultDisk::new(1));
+    stand.append(&attached(1, "a"));
+    for id in 1..=20 {
+        stand.append(&published(id, &[9; 700], &[1]));
+    }
+    stand.append(&attached(2, "b"));
+    let disk = stand.disk.clone();
+    drop(stand);
+    let (path, mut bytes) = begun(&disk);
+    bytes[..4_096].fill(0);
+    disk.put(&path, &bytes);
+    let mut stand = Stand::new(disk);
+    assert_eq!((stand.report.sessions, stand.report.records), (0, 0), "{:?}", stand.report);
+    assert_eq!((stand.report.torn.len(), &*stand.report.damaged), (1, [].as_slice()));
+    assert!(stand.report.torn[0].dropped_records > 10);
+    // It is gone for good, and the log goes on.
+    stand.append(&attached(3, "c"));
+    stand.settle();
+    let stand = stand.reopen();
+    assert_eq!((stand.report.sessions, stand.report.torn.len()), (1, 0));
+}
+
+/// The same, of records that were on the disk: that is damage, and what stands behind it is kept.
+#[test]
+fn a_log_whose_first_page_rots_keeps_what_stands_behind_it() {
+    let mut stand = Stand::new(FaultDisk::new(1));
+    for session in 1..=40 {
+        stand.append(&attached(session, &format!("client-{session}-{}", "x".repeat(200))));
+        stand.settle();
+    }
+    let disk = stand.disk.clone();
+    drop(stand);
+    let (path, mut bytes) = begun(&disk);
+    bytes[..4_096].fill(0);
+    disk.put(&path, &bytes);
+    let stand = Stand::new(disk);
+    assert_eq!((stand.report.torn.len(), stand.report.damaged.len()), (0, 1), "{:?}", stand.report);
+    let lost = stand.report.damaged[0].lost_records;
+    assert!((5..30).contains(&lost), "{lost}");
+    assert_eq!(stand.report.sessions + lost, 40);
+    assert!(stand.sessions.iter().all(|session| session.session.0 > lost));
+}
+
+/// Only the header is lost: every frame is there, and so is everything that it says.
+#[test]
+fn a_log_whose_first_header_rots_is_whole() {
+    let mut stand = Stand::new(FaultDisk::new(1));
+    stand.append_all(&[attached(1, "a"), published(1, b"x", &[1])]);
+    stand.settle();
+    let disk = stand.disk.clone();
+    drop(stand);
+    let (path, mut bytes) = begun(&disk);
+    bytes[..64].fill(0);
+    disk.put(&path, &bytes);
+    let stand = Stand::new(disk);
+    assert_eq!((stand.report.sessions, stand.report.queued), (1, 1));
+    assert_eq!((stand.report.torn.len(), stand.report.damaged.len()), (0, 0));
+}

@@ -149,11 +149,23 @@ struct Segment {
     number: u64,
     /// Of its first frame; of the first that can be read, if its header is damaged.
     first_seq: u64,
+    /// Its header is damaged, and so is what stood before that frame.
+    is_beheaded: bool,
     file: Arc<dyn DiskFile>,
     reader: Reader,
 }
 
 impl Segment {
+    /// The frame that a log begins with whose first segment this is. If its beginning is lost, nobody knows how much was there: one frame at
+    /// least, and all from the first on if nothing was ever before it.
+    fn begins_with(&self) -> u64 {
+        match (self.is_beheaded, self.number) {
+            (false, _) => self.first_seq,
+            (true, 1) => 1,
+            (true, _) => self.first_seq.saturating_sub(1).max(1),
+        }
+    }
+
     /// Writes what stands there already.
     fn write_again(&mut self, from: u64, to: u64) -> std::io::Result<()> {
         let mut at = from;
@@ -212,13 +224,16 @@ impl<'a> Reading<'a> {
                 self.read.next_session = self.read.next_session.max(header.next_session);
                 self.read.next_message = self.read.next_message.max(header.next_message);
             }
-            let first_seq = match header {
-                Some(header) => Some(header.first_seq),
-                None => reader.find(FIRST, 1..u64::MAX).map(|(_, header)| header.seq),
+            let first = match header {
+                Some(header) => Some((FIRST, header.first_seq)),
+                None => reader.find(FIRST, 1..u64::MAX).map(|(offset, header)| (offset, header.seq)),
             };
             reader.rest();
-            match first_seq {
-                Some(first_seq) => self.files.push(Segment { number, first_seq, file, reader }),
+            match first {
+                Some((offset, first_seq)) => {
+                    let is_beheaded = offset > FIRST;
+                    self.files.push(Segment { number, first_seq, is_beheaded, file, reader });
+                }
                 None => self.read.blanks.push((number, entry.bytes)),
             }
         }
@@ -227,8 +242,8 @@ impl<'a> Reading<'a> {
 
     fn read_all(&mut self, visit: Visit<'_>) -> Result<(), OpenError> {
         let mut cursor = Cursor { index: 0, offset: FIRST };
-        self.expected = self.files.first().map_or(1, |first| first.first_seq);
-        self.read.first_seq = self.files.first().map_or(0, |first| first.first_seq);
+        self.expected = self.files.first().map_or(1, Segment::begins_with);
+        self.read.first_seq = self.files.first().map_or(0, Segment::begins_with);
         loop {
             cursor = self.read_sound(cursor, visit)?;
             if cursor.index >= self.files.len() || self.is_broken_off {

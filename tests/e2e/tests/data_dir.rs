@@ -200,7 +200,7 @@ fn a_torn_end_is_cut_and_told_and_nothing_acknowledged_is_lost() {
     change(&path, |bytes| bytes[at + 4..at + 14].fill(0));
     let mut broker = Start::new().data_dir(&data).start();
     let text = broker.program().text();
-    assert!(text.contains("1 unfinished end of a log was cut; nothing acknowledged was in it"), "{text}");
+    assert!(text.contains("1 unfinished end of a log was cut: nothing in it is known"), "{text}");
     assert!(text.contains(&*path.file_name().unwrap().to_string_lossy()), "the log names the file: {text}");
     assert_eq!(fetch(&broker), but(None));
     broker.kill();

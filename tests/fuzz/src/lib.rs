@@ -8,12 +8,14 @@ mod build;
 mod canary;
 mod core_ops;
 pub mod mutate;
+mod recover;
 pub mod seeds;
 mod topics;
 mod wire;
 
 pub use canary::canary;
 pub use core_ops::core_ops;
+pub use recover::log_recover;
 pub use topics::topic_match;
 pub use wire::{wire_decode_v3, wire_decode_v5, wire_roundtrip, wire_split};
 
@@ -21,11 +23,12 @@ pub use wire::{wire_decode_v3, wire_decode_v5, wire_roundtrip, wire_split};
 pub type Target = fn(&[u8]);
 
 /// All targets that must never panic, by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("wire_decode_v3", wire_decode_v3),
     ("wire_decode_v5", wire_decode_v5),
     ("wire_roundtrip", wire_roundtrip),
     ("wire_split", wire_split),
     ("topic_match", topic_match),
     ("core_ops", core_ops),
+    ("log_recover", log_recover),
 ];
