@@ -4,17 +4,19 @@
 //! copies into the map (20 ns), an entry in the catalog (10 ns), and a minor fault for every twelve records (1.8 µs / 12): about 300 ns.
 //! 16 KiB add a copy and a checksum, 3 µs each at 5 GB/s, and four faults. 10,000 receivers are 160 KB of archive: 150 µs.
 //!
-//! `cargo bench -p dunlin-persist --features files --bench append -- [records] [folder]`
+//! `cargo bench -p dunlin-persist --features files --bench append -- [records] [folder] [index]`; with the word `index`, an index in
+//! memory follows the log.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Wakes, channel};
 use std::time::{Duration, Instant};
 
+use dunlin_persist::index::{Following, Index, MemoryTable, Writer, line};
 use dunlin_persist::record::{Message, Published, Receiver};
 use dunlin_persist::{MessageId, Options, RealDisk, Record, SessionNo, Store, SyncMode, Told, Waker, open};
 
@@ -22,13 +24,14 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let count = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(500_000_u64);
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let place = Place { folder, has_index: arguments.next().is_some_and(|word| word == "index") };
     println!("{:<44} {:>10} {:>12} {:>12}", "append, no sync", "ns/record", "bytes/record", "waited rolls");
-    row(&folder, "message of 128 B, 1 receiver", &published(128, 1), count);
-    row(&folder, "message of 1 KiB, 1 receiver", &published(1 << 10, 1), count / 2);
-    row(&folder, "message of 16 KiB, 1 receiver", &published(16 << 10, 1), count / 20);
-    row(&folder, "message of 128 B, 100 receivers", &published(128, 100), count / 5);
-    row(&folder, "message of 128 B, 10,000 receivers", &published(128, 10_000), count / 500);
-    row(&folder, "acknowledgement of one message", &done(), count);
+    row(&place, "message of 128 B, 1 receiver", &published(128, 1), count);
+    row(&place, "message of 1 KiB, 1 receiver", &published(1 << 10, 1), count / 2);
+    row(&place, "message of 16 KiB, 1 receiver", &published(16 << 10, 1), count / 20);
+    row(&place, "message of 128 B, 100 receivers", &published(128, 100), count / 5);
+    row(&place, "message of 128 B, 10,000 receivers", &published(128, 10_000), count / 500);
+    row(&place, "acknowledgement of one message", &done(), count);
     println!();
     println!(
         "{:<28} {:>12} {:>9} {:>12} {:>12} {:>12} {:>10}",
@@ -41,13 +44,13 @@ fn main() {
         "CPU ns"
     );
     for at_once in [1, 10, 100, 1_000] {
-        commit_row(&folder, at_once);
+        commit_row(&place, at_once);
     }
 }
 
-fn row(folder: &Path, name: &str, record: &Record, count: u64) {
+fn row(place: &Place, name: &str, record: &Record, count: u64) {
     let count = count.max(1);
-    let mut bench = Bench::new(folder);
+    let mut bench = Bench::new(place);
     let mut spent = Duration::ZERO;
     for seq in 1..=count {
         let record = numbered(record, seq);
@@ -68,8 +71,8 @@ fn row(folder: &Path, name: &str, record: &Record, count: u64) {
 }
 
 /// `at_once` records in flight, as that many publishers with one unacknowledged message each make them.
-fn commit_row(folder: &Path, at_once: u64) {
-    let mut bench = Bench::new(folder);
+fn commit_row(place: &Place, at_once: u64) {
+    let mut bench = Bench::new(place);
     let (began, cpu) = (Instant::now(), thread_cpu());
     let mut seq = 0;
     let mut stored = 0;
@@ -110,23 +113,36 @@ fn quantile(buckets: &[u64; 32], percent: u64) -> u64 {
     u64::MAX
 }
 
+/// Where the log is, and whether an index follows it.
+struct Place {
+    folder: PathBuf,
+    has_index: bool,
+}
+
 struct Bench {
     store: Store,
+    index: Option<Writer>,
     wakes: Wakes<()>,
     root: PathBuf,
     stored: u64,
 }
 
 impl Bench {
-    fn new(folder: &Path) -> Self {
-        let root = folder.join(format!("dunlin-bench-{}", std::process::id()));
+    fn new(place: &Place) -> Self {
+        let root = place.folder.join(format!("dunlin-bench-{}", std::process::id()));
         let mut options = Options::new(1, |_, _| 0, |_, _| 0);
         options.sync_mode = SyncMode::Threads;
+        let index = place.has_index.then(|| {
+            let (line, end) = line(1);
+            options.index = Some(line.clone());
+            let table = || Some(Index::new(Box::new(MemoryTable::default())));
+            Writer::start((line, end), move |_| table(), |_| {}).unwrap()
+        });
         let mut opened = open(Arc::new(RealDisk::open(&root).unwrap()), &options, &mut |_| {}).unwrap();
         let mut store = opened.stores.remove(0);
         let (sender, wakes) = channel();
         store.attach(Waker::new(move || sender.send(()).unwrap_or(())));
-        let mut bench = Self { store, wakes, root, stored: 0 };
+        let mut bench = Self { store, index, wakes, root, stored: 0 };
         while bench.store.metrics().spare_segments < 2 {
             bench.poll();
             std::thread::yield_now();
@@ -169,6 +185,10 @@ impl Bench {
 
     fn end(self) {
         drop(self.store);
+        if let Some(index) = self.index {
+            assert_eq!(index.following(), Following::Yes);
+            index.stop(Duration::from_secs(5));
+        }
         std::fs::remove_dir_all(self.root).unwrap();
     }
 }
