@@ -4,6 +4,9 @@
 //! thousand a second: 10 s on one core, while the broker serves. Memory: the cache (16 MiB), what is dirty between two syncs (16,384
 //! changes), and sled's table of pages.
 //!
+//! Measured on two busy cores: 43 s of CPU to build a million, 116 MiB resident, 595 MiB on the disk; 1 s of CPU to open; 36 µs for a look-up. So
+//! sled takes 600 B on the disk and 100 B in memory for a session, and building is a matter of a minute in the background.
+//!
 //! `cargo bench -p dunlin-persist --features files,sled --bench index -- [sessions] [folder]`
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]

@@ -9,7 +9,9 @@
 //! | `reader.rs` | frames read back |
 //! | `catalog.rs` | what is known of each segment, and where each message stands |
 //! | `supply.rs` | segments made ready ahead |
-//! | `cleaning.rs` | the oldest segment, read and freed |
+//! | `room.rs` | spare segments taken, made and used again; a log that is full |
+//! | `cleaning.rs` | the oldest segment read, and when it is time for that |
+//! | `oldest.rs` | its records offered, its file given back |
 //! | `recovery.rs` | a whole log as a boot finds it |
 
 pub(crate) mod catalog;
@@ -17,8 +19,10 @@ pub(crate) mod cleaning;
 pub(crate) mod frame;
 #[cfg(feature = "files")]
 pub(crate) mod mapping;
+mod oldest;
 pub(crate) mod reader;
 pub(crate) mod recovery;
+mod room;
 pub(crate) mod segment;
 pub(crate) mod supply;
 pub(crate) mod writer;
@@ -31,7 +35,6 @@ use crate::config::Waker;
 use crate::disk::DiskFile;
 use crate::error::AppendError;
 use crate::index::{self, Feed};
-use crate::limits::{CLEANING_LOOK_BYTES, FULL_RETRY_POLLS, SPARE_COUNT};
 use crate::metrics::StoreMetrics;
 use crate::record::encode::Encoded;
 use crate::record::{MessageId, Record};
@@ -41,6 +44,7 @@ use crate::told::{StoreState, Told};
 use self::catalog::{Catalog, Place};
 use self::cleaning::{Cleaning, Pace};
 use self::frame::FLAG_MOVED;
+use self::oldest::Retiring;
 use self::segment::{Blank, SegmentHeader};
 use self::supply::Supply;
 use self::writer::{Numbers, Writer};
@@ -114,13 +118,6 @@ pub(crate) struct Beginning {
     pub leftovers: Vec<u64>,
     /// The way to the index, if there is one.
     pub feed: Option<Feed>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Retiring {
-    segment: u64,
-    disk_bytes: u64,
-    free_after_seq: u64,
 }
 
 impl std::fmt::Debug for Log {
@@ -305,53 +302,6 @@ impl Log {
         None
     }
 
-    /// What was appended since the last call answered the last record; offers the next one.
-    pub(crate) fn next_reclaimable(&mut self) -> Option<Record> {
-        self.is_moving = false;
-        if self.state == StoreState::Failed {
-            return None;
-        }
-        if self.cleaning.is_none() {
-            self.begin_cleaning();
-        }
-        loop {
-            let cleaning = self.cleaning.as_mut()?;
-            if !self.pace.has_credit() {
-                return None;
-            }
-            let Some(scanned) = cleaning.records.pop_front() else {
-                self.read_on();
-                return None;
-            };
-            self.pace.pay(scanned.bytes);
-            let segment = cleaning.segment;
-            if let Record::Published(published) = &scanned.record
-                && self.catalog.place(published.id) != Some(Place { segment, offset: scanned.offset })
-            {
-                // Nobody waits for the message, but its publisher's identifier may still wait for PUBREL.
-                let Some((session, packet_id)) = published.arrived else { continue };
-                self.is_moving = true;
-                return Some(Record::Arrived { session, packet_id });
-            }
-            self.is_moving = true;
-            return Some(scanned.record);
-        }
-    }
-
-    /// Nothing is appended for a while: a log that is longer than it should be is cleaned on, as long as that makes it shorter. Whether
-    /// there is more to do.
-    pub(crate) fn note_rest(&mut self) -> bool {
-        if self.state == StoreState::Failed || !self.is_worthwhile {
-            return false;
-        }
-        if self.cleaning.is_none() {
-            self.next_look_bytes = 0;
-            self.begin_cleaning();
-        }
-        self.pace.note_rest();
-        self.cleaning.is_some()
-    }
-
     /// Counters and gauges as of now.
     pub(crate) fn metrics(&self) -> StoreMetrics {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -446,74 +396,6 @@ impl Log {
         Ok(())
     }
 
-    /// A segment that was made ahead; waits for one that is being made.
-    fn take_spare(&mut self, told: &mut VecDeque<Told>) -> Option<Blank> {
-        loop {
-            if let Some(blank) = self.supply.take() {
-                return Some(blank);
-            }
-            self.metrics.waited_rolls += 1;
-            if !self.supply.is_making() {
-                self.supply.try_again();
-                self.replenish();
-                if !self.supply.is_making() {
-                    return None;
-                }
-            }
-            while self.supply.is_making() && self.supply.ready_count() == 0 {
-                let outcome = self.backstage.wait()?;
-                // Only fetched messages come back; the store takes them later.
-                let fetched = self.take_outcome(outcome, told);
-                self.fetched.extend(fetched);
-            }
-            if self.supply.ready_count() == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// A segment for one record that is longer than a segment. Made on the spot: the one case in which a shard waits for a file.
-    fn make_large(&mut self, bytes: u64) -> Option<Blank> {
-        let (number, overtaken) = self.supply.overtake();
-        overtaken.into_iter().for_each(|blank| self.hand_back(blank));
-        self.metrics.waited_rolls += 1;
-        let side = self.backstage.side();
-        Blank::make(&*side.disk, &side.log, number, bytes.next_multiple_of(4 << 10)).ok()
-    }
-
-    /// Makes a new spare of one that can no longer be used under its number.
-    fn hand_back(&mut self, blank: Blank) {
-        let segment = blank.segment;
-        drop(blank);
-        self.reuse(segment);
-    }
-
-    /// Makes a spare of a file that is needed no more, or removes it.
-    fn reuse(&mut self, segment: u64) {
-        let job = match self.supply.next_to_make(self.held_bytes()) {
-            Some(number) => {
-                Job::Prepare { segment: number, bytes: self.segment_bytes, recycle: Some(segment) }
-            }
-            None => Job::Remove { segment },
-        };
-        self.backstage.ask(job, self.waker.as_ref());
-    }
-
-    /// Asks for spare segments until there are enough or there is trouble.
-    fn replenish(&mut self) {
-        while self.supply.trouble().is_none()
-            && let Some(segment) = self.supply.next_to_make(self.held_bytes())
-        {
-            let job = Job::Prepare { segment, bytes: self.segment_bytes, recycle: None };
-            self.backstage.ask(job, self.waker.as_ref());
-        }
-    }
-
-    /// Bytes of segments that have begun.
-    fn held_bytes(&self) -> u64 {
-        self.catalog.disk_bytes() + self.retiring.iter().map(|retiring| retiring.disk_bytes).sum::<u64>()
-    }
-
     fn finish_sync(&mut self, upto: u64, micros: u64, told: &mut VecDeque<Told>) {
         self.sync_count = self.sync_count.saturating_sub(1);
         if self.state == StoreState::Failed {
@@ -532,102 +414,6 @@ impl Log {
         self.free_retiring();
     }
 
-    /// Gives back the files of cleaned segments whose records have all been said again on the disk.
-    fn free_retiring(&mut self) {
-        while let Some(retiring) = self.retiring.front().copied()
-            && retiring.free_after_seq <= self.durable_seq
-        {
-            self.retiring.pop_front();
-            self.metrics.reclaimed_bytes += retiring.disk_bytes;
-            let segment = retiring.segment;
-            if retiring.disk_bytes == self.segment_bytes {
-                self.reuse(segment);
-            } else {
-                self.backstage.ask(Job::Remove { segment }, self.waker.as_ref());
-            }
-        }
-    }
-
-    fn begin_cleaning(&mut self) {
-        let is_full = self.state == StoreState::Full;
-        if !is_full && self.metrics.appended_bytes < self.next_look_bytes {
-            return;
-        }
-        self.next_look_bytes = self.metrics.appended_bytes + CLEANING_LOOK_BYTES;
-        let [oldest, ..] = self.catalog.segments().as_slices().0 else { return };
-        if oldest.number == self.writer.number()
-            || !self.pace.is_due(self.catalog.used_bytes(), self.catalog.live_bytes(), is_full)
-        {
-            return;
-        }
-        self.cleaning = Some(Cleaning {
-            segment: oldest.number,
-            end: oldest.used_bytes,
-            next: FIRST_FRAME,
-            records: VecDeque::new(),
-            is_reading: false,
-            counted_bytes: oldest.live_bytes(),
-            moved_bytes: 0,
-        });
-    }
-
-    /// Asks for the next piece of the segment that is being cleaned, or finishes it.
-    fn read_on(&mut self) {
-        let Some(cleaning) = &mut self.cleaning else { return };
-        if cleaning.is_reading {
-            return;
-        }
-        if cleaning.next < cleaning.end {
-            cleaning.is_reading = true;
-            let job = Job::Scan { segment: cleaning.segment, from: cleaning.next, end: cleaning.end };
-            self.backstage.ask(job, self.waker.as_ref());
-            return;
-        }
-        self.is_worthwhile = cleaning.moved_bytes < cleaning.end / 2;
-        self.pace.note_cleaned(cleaning.counted_bytes, cleaning.moved_bytes);
-        self.next_look_bytes = 0;
-        self.cleaning = None;
-        if let Some(cleaned) = self.catalog.take_oldest() {
-            self.metrics.cleaned_segments += 1;
-            self.retiring.push_back(Retiring {
-                segment: cleaned.number,
-                disk_bytes: cleaned.disk_bytes,
-                free_after_seq: self.appended_seq,
-            });
-        }
-        if self.durable_seq == self.appended_seq {
-            self.free_retiring();
-        }
-    }
-
-    /// A poll: a log that is full looks for room now and then.
-    pub(crate) fn note_poll(&mut self, told: &mut VecDeque<Told>) {
-        if self.state == StoreState::Full && !self.supply.is_making() {
-            self.pace.note_commit();
-            self.full_polls += 1;
-            if self.full_polls >= FULL_RETRY_POLLS {
-                self.full_polls = 0;
-                self.supply.try_again();
-                self.replenish();
-            }
-        }
-        self.update_state(told);
-    }
-
-    /// Tells whether the log has become full, or is so no more.
-    fn update_state(&mut self, told: &mut VecDeque<Told>) {
-        let ready = self.supply.ready_count();
-        let state = match self.state {
-            StoreState::Failed => return,
-            StoreState::Open if ready < SPARE_COUNT && self.supply.trouble().is_some() => StoreState::Full,
-            StoreState::Full if ready >= SPARE_COUNT => StoreState::Open,
-            StoreState::Open | StoreState::Full => return,
-        };
-        self.metrics.full_count += u64::from(state == StoreState::Full);
-        self.state = state;
-        told.push_back(Told::State(state));
-    }
-
     fn fail(&mut self, reason: String, told: &mut VecDeque<Told>) {
         if self.state != StoreState::Failed {
             self.state = StoreState::Failed;
@@ -636,7 +422,3 @@ impl Log {
         }
     }
 }
-
-/// Where the frames of a segment begin.
-const FIRST_FRAME: u64 = 64;
-const _: () = assert!(segment::SEGMENT_HEADER_BYTES == 64, "the first frame follows the header");
