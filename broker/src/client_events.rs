@@ -4,12 +4,14 @@
 //! costs the shard a call and two loads. It never waits: what the channel does not take is dropped and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use dunlin_shard::hooks::{SessionEvent, SessionHook};
+use dunlin_shard::hooks::{LastWords, SessionEvent, SessionHook};
 use dunlin_shard::{ListenerId, Peer, WallMs};
+use dunlin_wire::packet::ConnectProperties;
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{SubscriptionOptions, Version};
 
@@ -44,6 +46,8 @@ pub(crate) enum What {
         expiry_seconds: u32,
         /// The client's.
         receive_maximum: u16,
+        /// What the CONNECT said, but for Authentication Data.
+        properties: Properties,
     },
     /// The connection ended.
     Disconnected {
@@ -51,6 +55,8 @@ pub(crate) enum What {
         link: Link,
         /// Why.
         reason: ReasonCode,
+        /// What the client's DISCONNECT said.
+        properties: Properties,
     },
     /// A subscription was made or replaced.
     Subscribed {
@@ -64,6 +70,51 @@ pub(crate) enum What {
         /// As written.
         filter: Box<str>,
     },
+}
+
+/// Properties of a packet, by EMQX's names.
+pub(crate) type Properties = Vec<(&'static str, Property)>;
+
+/// The value of a property.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Property {
+    /// A whole number.
+    Number(u32),
+    /// Yes or no.
+    Flag(bool),
+    /// A text.
+    Text(Box<str>),
+    /// User Properties, in order.
+    Pairs(Vec<(Box<str>, Box<str>)>),
+}
+
+/// The properties of a CONNECT, but for Authentication Data, which may be a secret.
+fn of_connect(properties: &ConnectProperties<'_>) -> Properties {
+    let number = |value: Option<u32>| value.map(Property::Number);
+    let pairs: Vec<_> =
+        properties.user_properties.iter().map(|(key, value)| (key.into(), value.into())).collect();
+    let all = [
+        ("Session-Expiry-Interval", number(properties.session_expiry_interval)),
+        ("Receive-Maximum", number(properties.receive_maximum.map(|value| value.get().into()))),
+        ("Maximum-Packet-Size", number(properties.maximum_packet_size.map(NonZeroU32::get))),
+        ("Topic-Alias-Maximum", number(properties.topic_alias_maximum.map(u32::from))),
+        ("Request-Response-Information", properties.request_response_information.map(Property::Flag)),
+        ("Request-Problem-Information", properties.request_problem_information.map(Property::Flag)),
+        ("Authentication-Method", properties.authentication_method.map(|text| Property::Text(text.into()))),
+        ("User-Property", (!pairs.is_empty()).then_some(Property::Pairs(pairs))),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The properties of a DISCONNECT.
+fn of_disconnect(words: &LastWords) -> Properties {
+    let pairs = &words.user_properties;
+    let all = [
+        ("Session-Expiry-Interval", words.session_expiry_interval.map(Property::Number)),
+        ("Reason-String", words.reason_string.clone().map(Property::Text)),
+        ("User-Property", (!pairs.is_empty()).then(|| Property::Pairs(pairs.clone()))),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// A network connection, for presence.
@@ -91,6 +142,7 @@ impl ClientEvent {
                 keep_alive_seconds,
                 expiry_seconds,
                 receive_maximum,
+                properties,
             } => {
                 let (username, link) = (username.map(Into::into), Link { peer, listener, version });
                 let what = What::Connected {
@@ -100,11 +152,13 @@ impl ClientEvent {
                     keep_alive_seconds,
                     expiry_seconds,
                     receive_maximum,
+                    properties: of_connect(properties),
                 };
                 (client_id, what)
             }
-            SessionEvent::Disconnected { client_id, peer, listener, version, reason } => {
-                (client_id, What::Disconnected { link: Link { peer, listener, version }, reason })
+            SessionEvent::Disconnected { client_id, peer, listener, version, reason, last_words } => {
+                let properties = last_words.map_or_else(Vec::new, of_disconnect);
+                (client_id, What::Disconnected { link: Link { peer, listener, version }, reason, properties })
             }
             SessionEvent::Subscribed { client_id, filter, options } => {
                 (client_id, What::Subscribed { filter: filter.into(), options })
@@ -303,6 +357,7 @@ const EVENTS_MAX: usize = 2_048;
 mod tests {
     use std::net::SocketAddr;
 
+    use dunlin_wire::packet::UserProperties;
     use dunlin_wire::types::QoS;
 
     use super::*;
@@ -313,6 +368,40 @@ mod tests {
         client_subscribed: true,
         client_unsubscribed: true,
     };
+
+    static NO_PROPERTIES: ConnectProperties<'static> = ConnectProperties {
+        session_expiry_interval: None,
+        receive_maximum: None,
+        maximum_packet_size: None,
+        topic_alias_maximum: None,
+        request_response_information: None,
+        request_problem_information: None,
+        authentication_method: None,
+        authentication_data: None,
+        user_properties: UserProperties::NONE,
+    };
+
+    #[test]
+    fn properties_are_copied_but_for_secrets() {
+        let properties = ConnectProperties {
+            session_expiry_interval: Some(9),
+            request_problem_information: Some(false),
+            authentication_method: Some("m"),
+            authentication_data: Some(b"secret"),
+            user_properties: UserProperties::from_pairs(&[("a", "1"), ("a", "2")]),
+            ..NO_PROPERTIES
+        };
+        let pairs = vec![("a".into(), "1".into()), ("a".into(), "2".into())];
+        let expected = [
+            ("Session-Expiry-Interval", Property::Number(9)),
+            ("Request-Problem-Information", Property::Flag(false)),
+            ("Authentication-Method", Property::Text("m".into())),
+            ("User-Property", Property::Pairs(pairs)),
+        ];
+        assert_eq!(of_connect(&properties), expected);
+        let words = LastWords { reason_string: Some("tired".into()), ..LastWords::default() };
+        assert_eq!(of_disconnect(&words), [("Reason-String", Property::Text("tired".into()))]);
+    }
 
     fn connected(client_id: &str) -> SessionEvent<'_> {
         SessionEvent::Connected {
@@ -325,6 +414,7 @@ mod tests {
             keep_alive_seconds: 60,
             expiry_seconds: 0,
             receive_maximum: 65_535,
+            properties: &NO_PROPERTIES,
         }
     }
 

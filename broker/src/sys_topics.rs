@@ -9,7 +9,7 @@ use dunlin_shard::{ListenerId, Message, MessageView, WallMs};
 use dunlin_wire::types::{QoS, SubscriptionOptions};
 use serde_json::{Value, json};
 
-use crate::client_events::{ClientEvent, Link, What};
+use crate::client_events::{ClientEvent, Link, Property, What};
 use crate::clock;
 
 /// Makes the messages of one node. One per node, on the telemetry thread.
@@ -75,6 +75,7 @@ impl SysTopics {
                 keep_alive_seconds,
                 expiry_seconds,
                 receive_maximum,
+                properties,
             } => {
                 let mut body = self.link(link);
                 body["username"] = json!(username);
@@ -82,14 +83,18 @@ impl SysTopics {
                 body["keepalive"] = json!(keep_alive_seconds);
                 body["expiry_interval"] = json!(expiry_seconds);
                 body["receive_maximum"] = json!(receive_maximum);
+                body["conn_props"] = props(properties);
+                body["client_attrs"] = json!({});
                 body["connected_at"] = json!(at.0);
                 body["connack"] = json!(0);
                 ("connected", body)
             }
-            What::Disconnected { link, reason } => {
+            What::Disconnected { link, reason, properties } => {
                 let mut body = self.link(link);
                 body["reason"] = json!(reason.name());
                 body["disconnected_at"] = json!(at.0);
+                body["disconn_props"] = props(properties);
+                body["client_attrs"] = json!({});
                 ("disconnected", body)
             }
             What::Subscribed { filter, options } => {
@@ -168,6 +173,25 @@ const TOPIC_BYTES_MAX: usize = 65_535;
 
 const DESCRIPTION: &str = "Dunlin MQTT broker";
 
+/// Properties as EMQX shows them: flags as 0 and 1, User Properties as a map (the last of a name) and as pairs.
+fn props(properties: &[(&'static str, Property)]) -> Value {
+    let mut shown = json!({});
+    for (name, value) in properties {
+        shown[*name] = match value {
+            Property::Number(number) => json!(number),
+            Property::Flag(flag) => json!(u8::from(*flag)),
+            Property::Text(text) => json!(text),
+            Property::Pairs(pairs) => {
+                let list: Vec<Value> =
+                    pairs.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
+                shown["User-Property-Pairs"] = json!(list);
+                pairs.iter().map(|(key, value)| (key.to_string(), json!(value))).collect()
+            }
+        };
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use dunlin_wire::reason::ReasonCode;
@@ -232,21 +256,32 @@ mod tests {
             keep_alive_seconds: 60,
             expiry_seconds: 7_200,
             receive_maximum: 65_535,
+            properties: vec![
+                ("Session-Expiry-Interval", Property::Number(7_200)),
+                ("Request-Problem-Information", Property::Flag(false)),
+                ("User-Property", Property::Pairs(vec![("k".into(), "1".into()), ("k".into(), "2".into())])),
+            ],
         };
         let (topic, body) = told("c1", what).expect("a topic");
         assert_eq!(topic, "$SYS/brokers/n1/clients/c1/connected");
         let expected = json!({
             "clientid": "c1", "username": "u", "ipaddress": "192.0.2.7", "sockport": 1883, "proto_name": "MQTT",
             "proto_ver": 5, "connected_at": 1_500, "keepalive": 60, "clean_start": true, "expiry_interval": 7_200,
-            "receive_maximum": 65_535, "connack": 0, "ts": 1_500,
+            "receive_maximum": 65_535, "connack": 0, "ts": 1_500, "client_attrs": {},
+            "conn_props": {
+                "Session-Expiry-Interval": 7_200, "Request-Problem-Information": 0, "User-Property": { "k": "2" },
+                "User-Property-Pairs": [{ "key": "k", "value": "1" }, { "key": "k", "value": "2" }],
+            },
         });
         assert_eq!(body, expected);
-        let gone = What::Disconnected { link: link(), reason: ReasonCode::KeepAliveTimeout };
+        let properties = vec![("Reason-String", Property::Text("tired".into()))];
+        let gone = What::Disconnected { link: link(), reason: ReasonCode::KeepAliveTimeout, properties };
         let (topic, body) = told("c1", gone).expect("a topic");
         assert_eq!(topic, "$SYS/brokers/n1/clients/c1/disconnected");
         let expected = json!({
             "clientid": "c1", "ipaddress": "192.0.2.7", "sockport": 1883, "proto_name": "MQTT", "proto_ver": 5,
-            "reason": "keep_alive_timeout", "disconnected_at": 1_500, "ts": 1_500,
+            "reason": "keep_alive_timeout", "disconnected_at": 1_500, "ts": 1_500, "client_attrs": {},
+            "disconn_props": { "Reason-String": "tired" },
         });
         assert_eq!(body, expected);
     }

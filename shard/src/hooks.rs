@@ -4,6 +4,7 @@
 //! [`Answer::Pending`], works elsewhere, and comes back as [`crate::Event::HookDone`] with the token of the question; the
 //! packet waits in its place meanwhile. An absent hook costs one branch.
 
+use dunlin_wire::packet::{ConnectProperties, DisconnectProperties};
 use dunlin_wire::reason::ReasonCode;
 use dunlin_wire::types::{QoS, SubscriptionOptions, Version};
 
@@ -178,6 +179,8 @@ pub enum SessionEvent<'a> {
         expiry_seconds: u32,
         /// The client's Receive Maximum; 65,535 where it did not say (§MQTT5 3.1.2.11.3).
         receive_maximum: u16,
+        /// All properties of the CONNECT as sent. The Authentication Data may be a secret.
+        properties: &'a ConnectProperties<'a>,
     },
     /// The network connection ended.
     Disconnected {
@@ -191,6 +194,8 @@ pub enum SessionEvent<'a> {
         version: Version,
         /// Why.
         reason: ReasonCode,
+        /// Properties of the client's DISCONNECT, if it sent some.
+        last_words: Option<&'a LastWords>,
     },
     /// A filter was added or replaced.
     Subscribed {
@@ -213,6 +218,33 @@ pub enum SessionEvent<'a> {
         /// Client id.
         client_id: &'a str,
     },
+}
+
+/// Properties of a client's DISCONNECT (§MQTT5 3.14.2.2), kept until its connection has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastWords {
+    /// As asked for, seconds.
+    pub session_expiry_interval: Option<u32>,
+    /// Text for people.
+    pub reason_string: Option<Box<str>>,
+    /// User Properties, in order.
+    pub user_properties: Vec<(Box<str>, Box<str>)>,
+}
+
+impl LastWords {
+    /// Copies the properties of a DISCONNECT; `None` if there are none.
+    pub(crate) fn of(properties: &DisconnectProperties<'_>) -> Option<Box<Self>> {
+        let words = Self {
+            session_expiry_interval: properties.session_expiry_interval,
+            reason_string: properties.reason_string.map(Into::into),
+            user_properties: properties
+                .user_properties
+                .iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        };
+        (words != Self::default()).then(|| Box::new(words))
+    }
 }
 
 /// Told what happens. One per shard.

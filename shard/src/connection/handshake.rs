@@ -245,6 +245,7 @@ impl ShardCore {
             keep_alive_seconds: connection.keep_alive_seconds,
             expiry_seconds: session.expiry_seconds,
             receive_maximum: connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get),
+            properties: &connect.properties,
         });
     }
 

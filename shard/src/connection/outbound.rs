@@ -10,7 +10,7 @@ use super::{NO_SESSION, Refusal, State};
 use crate::action::{Action, Actions};
 use crate::core::ShardCore;
 use crate::deadlines::Due;
-use crate::hooks::SessionEvent;
+use crate::hooks::{LastWords, SessionEvent};
 use crate::ids::{ConnId, SessionId};
 use crate::metrics::Counter;
 use crate::session::expiry::capped;
@@ -152,6 +152,12 @@ impl ShardCore {
                 self.metrics.count(Counter::WillRemoved);
             }
         }
+        if self.hooks.session.is_some()
+            && let Some(words) = LastWords::of(&disconnect.properties)
+            && let Some(connection) = self.connections.get_mut(conn)
+        {
+            connection.rare_mut().last_words = Some(words);
+        }
         self.begin_closing(conn, Ending::Left(disconnect.code));
     }
 
@@ -229,7 +235,9 @@ impl ShardCore {
             self.deadlines.cancel(key, Due::Connection(conn.slot));
         }
         self.configs.leave(connection.config_epoch);
-        if let Some(exchange) = connection.rare.and_then(|rare| rare.exchange) {
+        let (exchange, last_words) =
+            connection.rare.map_or((None, None), |rare| (rare.exchange, rare.last_words));
+        if let Some(exchange) = exchange {
             self.forget_exchange(&exchange);
         }
         self.metrics.count(Counter::ConnectionsClosed);
@@ -248,6 +256,7 @@ impl ShardCore {
                     listener: connection.listener,
                     version: connection.version,
                     reason: ending.reason(),
+                    last_words: last_words.as_deref(),
                 });
             }
             self.detach(session, actions);

@@ -2,6 +2,7 @@
 
 use super::authentication::Exchange;
 use super::held::{Held, Holds};
+use crate::hooks::LastWords;
 use crate::publish::Flow;
 
 /// Rare things of one connection. Boxed; exists only while one of them does.
@@ -17,6 +18,8 @@ pub(crate) struct Rare {
     pub(crate) exchange: Option<Box<Exchange>>,
     /// Topic aliases, retained replay, questions to hooks.
     pub(crate) flow: Flow,
+    /// What the client said with its DISCONNECT, for the session hook.
+    pub(crate) last_words: Option<Box<LastWords>>,
     /// Bytes sent before there was a session to account them to.
     pub(crate) sent_early_bytes: u32,
 }
@@ -29,6 +32,7 @@ impl Rare {
             && !self.read_paused
             && self.exchange.is_none()
             && self.flow.is_empty()
+            && self.last_words.is_none()
             && self.sent_early_bytes == 0
     }
 }
