@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use dunlin_wire::encoder;
 use dunlin_wire::packet::{
     Ack, ConnAck, Connect, ConnectProperties, Disconnect, Publish, SubAck, Subscribe, SubscribeProperties,
-    Subscription, Subscriptions, TopicFilters, Unsubscribe, UserProperties,
+    Subscription, Subscriptions, TopicFilters, UnsubAck, Unsubscribe, UserProperties,
 };
 use dunlin_wire::{
     DecodeError, EncodeError, Limits, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode,
@@ -58,8 +58,8 @@ pub(crate) enum Notice<'packet> {
     Refused { ticket: u32, code: ReasonCode },
     /// The server has answered a SUBSCRIBE: how many filters, and how many of them it refused.
     Subscribed { count: usize, refused: usize },
-    /// The server has answered an UNSUBSCRIBE.
-    Unsubscribed,
+    /// The server has answered an UNSUBSCRIBE; it knew none of so many filters (MQTT 5).
+    Unsubscribed { unknown: usize },
     /// The server has answered a PINGREQ.
     Pong,
     /// The server says goodbye.
@@ -377,7 +377,7 @@ impl Client {
             Packet::PubRel(ack) => Ok(self.on_released(ack.packet_id)),
             Packet::ConnAck(connack) => Ok((None, self.on_connected(&connack))),
             Packet::SubAck(suback) => Ok((None, on_subscribed(&suback))),
-            Packet::UnsubAck(_) => Ok((None, Notice::Unsubscribed)),
+            Packet::UnsubAck(unsuback) => Ok((None, on_unsubscribed(&unsuback))),
             Packet::PingResp => Ok((None, Notice::Pong)),
             Packet::Disconnect(disconnect) => Ok((None, Notice::Disconnected { code: disconnect.code })),
             Packet::Connect(_)
@@ -473,6 +473,11 @@ impl Client {
 
 /// How long a durable session of MQTT 5 outlives its connection.
 const DAY_SECONDS: u32 = 86_400;
+
+fn on_unsubscribed(unsuback: &UnsubAck<'_>) -> Notice<'static> {
+    let unknown = unsuback.codes.iter().filter(|code| *code == ReasonCode::NoSubscriptionExisted).count();
+    Notice::Unsubscribed { unknown }
+}
 
 fn on_subscribed(suback: &SubAck<'_>) -> Notice<'static> {
     let (mut count, mut refused) = (0, 0);

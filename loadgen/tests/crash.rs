@@ -62,7 +62,12 @@ fn run(fault: Fault, further: &[&str]) -> (i32, Value) {
 /// Expects that the fault shows as (at least) this violation, and as none but the ones named.
 #[track_caller]
 fn check(fault: Fault, expected: &str, also: &[&str]) {
-    let (code, findings) = run(fault, &["--cycles", "10"]);
+    check_with(fault, &["--cycles", "10"], expected, also);
+}
+
+#[track_caller]
+fn check_with(fault: Fault, further: &[&str], expected: &str, also: &[&str]) {
+    let (code, findings) = run(fault, further);
     let violations: Vec<(String, u64)> = serde_json::from_value(findings["violations"].clone()).unwrap();
     for (name, count) in violations {
         if name == expected {
@@ -76,7 +81,18 @@ fn check(fault: Fault, expected: &str, also: &[&str]) {
 
 /// Where recovery sends more or fewer messages than before, their packet ids shift, and recovered acknowledgements end the
 /// wrong exchanges.
-const SHIFTED: [&str; 4] = ["lost", "duplicated", "out_of_order", "protocol"];
+const SHIFTED: [&str; 6] = ["lost", "duplicated", "out_of_order", "protocol", "will_lost", "shared_twice"];
+/// Where sessions are gone, so are their subscriptions and Wills.
+const WITH_SESSIONS: [&str; 8] = [
+    "lost",
+    "duplicated",
+    "out_of_order",
+    "protocol",
+    "will_lost",
+    "shared_twice",
+    "will_unexpected",
+    "subscription_lost",
+];
 
 #[test]
 fn a_broker_that_keeps_its_word_passes() {
@@ -85,6 +101,9 @@ fn a_broker_that_keeps_its_word_passes() {
     let count = |name: &str| findings[name].as_u64().unwrap();
     assert_eq!(count("kills"), 20);
     for name in ["acknowledged_qos_1", "acknowledged_qos_2", "delivered", "repeated_qos_1", "retained_read"] {
+        assert!(count(name) > 0, "{name}: {findings:#}");
+    }
+    for name in ["delivered_shared", "wills_due", "wills_void", "wills_delivered", "sessions_expired"] {
         assert!(count(name) > 0, "{name}: {findings:#}");
     }
     for name in ["takeovers", "clean_starts", "sent_again", "sessions_resumed", "subscriptions_confirmed"] {
@@ -105,7 +124,7 @@ fn answers_before_writing_lose_messages() {
     check(
         Fault::AnswersFirst,
         "lost",
-        &[&also[..], &["session_lost", "session_unexpected", "unserved"]].concat(),
+        &[&also[..], &WITH_SESSIONS[..], &["session_lost", "session_unexpected", "unserved"]].concat(),
     );
 }
 
@@ -141,7 +160,7 @@ fn removed_retained_messages_that_come_back_are_found() {
 
 #[test]
 fn lost_sessions_are_found() {
-    check(Fault::ForgetsSessions, "session_lost", &["lost"]);
+    check(Fault::ForgetsSessions, "session_lost", &WITH_SESSIONS);
 }
 
 #[test]
@@ -151,7 +170,8 @@ fn forgotten_unsubscriptions_are_found() {
 
 #[test]
 fn forgotten_subscriptions_lose_messages() {
-    check(Fault::ForgetsSubscribes, "lost", &SHIFTED);
+    check(Fault::ForgetsSubscribes, "lost", &WITH_SESSIONS);
+    check_with(Fault::ForgetsSubscribes, &["--cycles", "20"], "subscription_lost", &WITH_SESSIONS);
 }
 
 #[test]
@@ -173,6 +193,96 @@ fn a_connection_that_outlives_its_takeover_is_found() {
 #[test]
 fn a_broker_that_ends_by_itself_is_found() {
     check(Fault::Dies, "broker_ended", &[]);
+}
+
+#[test]
+fn forgotten_wills_are_found() {
+    check(Fault::ForgetsWills, "will_lost", &SHIFTED);
+}
+
+#[test]
+fn wills_that_come_after_a_goodbye_are_found() {
+    check(Fault::KeepsWills, "will_unexpected", &SHIFTED);
+}
+
+#[test]
+fn delayed_wills_of_clients_that_are_back_in_time_are_found() {
+    check(Fault::WillsOfTheReturned, "will_unexpected", &[]);
+}
+
+#[test]
+fn sessions_whose_end_is_counted_anew_at_each_start_are_found() {
+    let slow = ["--cycles", "14", "--kill-after", "300-500", "--mortals", "12"];
+    check_with(Fault::CountsAnew, &slow, "session_unexpected", &["will_lost", "foreign"]);
+}
+
+#[test]
+fn sessions_that_end_before_their_time_are_found() {
+    check(Fault::EndsEarly, "session_lost", &WITH_SESSIONS);
+}
+
+#[test]
+fn messages_that_a_shared_group_does_not_get_are_lost() {
+    check(Fault::DropsShared, "lost", &SHIFTED);
+}
+
+#[test]
+fn messages_that_end_with_a_members_session_are_lost() {
+    check(Fault::DropsOrphans, "lost", &[]);
+}
+
+#[test]
+fn messages_that_a_shared_group_gets_twice_are_found() {
+    check(Fault::SharesTwice, "shared_twice", &[]);
+}
+
+#[test]
+fn acknowledgements_out_of_order_are_found() {
+    // A publisher whose last message is held back waits for it in vain.
+    check(Fault::AnswersLate, "ack_order", &["unserved"]);
+}
+
+/// Its output says which process the broker is, and its command where its folder.
+#[test]
+fn a_checker_that_is_ended_ends_its_broker_and_removes_its_folder() {
+    for signal in ["TERM", "INT", "KILL"] {
+        let parent = std::env::temp_dir().join(format!("dunlin-crash-ended-{}-{signal}", std::process::id()));
+        let own = std::env::current_exe().unwrap();
+        let mut checker = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
+            .args(["crash", "--cycles", "1000", "--kill-after", "60000", "--folder"])
+            .arg(&parent)
+            .args(["--", "sh", "-c"])
+            .arg(format!(
+                "echo $$ > {}/broker; JOURNAL_FAULT=None JOURNAL_PORT={{port}} JOURNAL_FOLDER={{dir}} exec {} --exact broker",
+                parent.display(),
+                own.display()
+            ))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let journal = parent.join(format!("dunlin-crash-{}/data/journal", checker.id()));
+        wait_for("the broker to serve", || journal.metadata().is_ok_and(|file| file.len() > 10_000));
+        let broker = std::fs::read_to_string(parent.join("broker")).unwrap();
+        let process = Path::new("/proc").join(broker.trim());
+        assert!(process.exists());
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(checker.id().to_string()).status();
+        assert!(status.unwrap().success());
+        checker.wait().unwrap();
+        let folder = parent.join(format!("dunlin-crash-{}", checker.id()));
+        wait_for("the folder to go", || !folder.exists());
+        // Nobody may have buried it yet.
+        let is_gone = || std::fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.is_empty());
+        wait_for("the broker to go", || !process.exists() || is_gone());
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
+}
+
+fn wait_for(what: &str, is_there: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_there() {
+        assert!(since.elapsed().as_secs() < 30, "waited too long for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -26,6 +26,18 @@ pub(crate) struct CrashArgs {
     /// Clients with durable subscriptions, likewise mixed.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) subscribers: u16,
+    /// Clients with a Will, of all kinds: at once, with a delay, with a session that ends before the delay.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub(crate) wills: u16,
+    /// Clients whose sessions end one second after their connections, also while no broker runs (MQTT 5).
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub(crate) mortals: u16,
+    /// Members of each of two shared groups, one at QoS 1 and one at QoS 2; 0: no groups.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub(crate) members: u16,
+    /// Numbers that {shards} in the command stands for: about every eighth start takes another one.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) shards: Vec<u32>,
     /// Topics that all publishers write to.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(3..=1_000))]
     pub(crate) topics: u16,

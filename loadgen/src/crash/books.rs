@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use dunlin_wire::QoS;
 
-use super::cast::{Cast, PartyId, RouteId};
+use super::cast::{Cast, GROUPS, PartyId, RouteId, RouteKind};
+use super::pool::Pool;
 use super::stream::{Arrival, Stream};
 
 /// All of it.
@@ -14,14 +15,19 @@ pub(crate) struct Books {
     streams: Vec<Entry>,
     /// By party: the streams that it receives.
     streams_of: Vec<Vec<usize>>,
+    /// By shared group: whether it has a member that stays, as the broker has confirmed.
+    groups: [bool; GROUPS],
     pub(crate) totals: Totals,
 }
 
 /// One route.
 #[derive(Debug)]
 struct Route {
-    shared_topic: Option<usize>,
+    topic_index: Option<usize>,
+    kind: RouteKind,
     qos: QoS,
+    /// For a shared group.
+    pool: Option<(Pool, PartyId)>,
     /// Messages sent; the next has this number.
     sent: u32,
     /// Sent, and neither acknowledged nor refused.
@@ -51,6 +57,10 @@ pub(crate) struct Totals {
     pub(crate) delivered: u64,
     /// Further arrivals that QoS 1 allows.
     pub(crate) repeated: u64,
+    /// First arrivals at members of shared groups, which are among those delivered.
+    pub(crate) shared: u64,
+    /// First arrivals of Wills, likewise.
+    pub(crate) wills: u64,
     /// Messages that the broker has refused.
     pub(crate) refused: u64,
 }
@@ -72,12 +82,15 @@ impl Books {
             routes: Vec::new(),
             streams: Vec::new(),
             streams_of: vec![Vec::new(); cast.roles.len()],
+            groups: [false; GROUPS],
             totals: Totals::default(),
         };
         for plan in &cast.routes {
             books.routes.push(Route {
-                shared_topic: plan.shared_topic,
+                topic_index: plan.topic_index,
+                kind: plan.kind,
                 qos: plan.qos,
+                pool: None,
                 sent: 0,
                 under_way: BTreeSet::new(),
                 acked: None,
@@ -87,7 +100,10 @@ impl Books {
         }
         for (number, role) in cast.roles.iter().enumerate() {
             for filter in &role.filters {
-                books.enter(PartyId(number), &filter.topics, filter.qos);
+                match filter.group {
+                    Some(group) => books.enter_group(PartyId(number), group, filter.qos),
+                    None => books.enter(PartyId(number), &filter.topics, filter.qos),
+                }
             }
         }
         books
@@ -95,7 +111,7 @@ impl Books {
 
     fn enter(&mut self, party: PartyId, topics: &[usize], granted: QoS) {
         for (number, route) in self.routes.iter_mut().enumerate() {
-            if route.shared_topic.is_none_or(|topic| !topics.contains(&topic)) {
+            if route.topic_index.is_none_or(|topic| !topics.contains(&topic)) {
                 continue;
             }
             let exactly_once = route.qos.min(granted) == QoS::ExactlyOnce;
@@ -105,15 +121,56 @@ impl Books {
         }
     }
 
+    /// Members of a group come one by one; losses are told of the first.
+    fn enter_group(&mut self, party: PartyId, group: usize, granted: QoS) {
+        for route in self.routes.iter_mut().filter(|route| route.kind == RouteKind::Pool(group)) {
+            let exactly_once = route.qos.min(granted) == QoS::ExactlyOnce;
+            route.pool.get_or_insert_with(|| (Pool::new(group, exactly_once), party));
+        }
+    }
+
+    /// A group has a member that stays.
+    pub(crate) fn group_joined(&mut self, group: usize) {
+        self.groups[group] = true;
+    }
+
     /// A new message goes out; gives its number.
     pub(crate) fn send(&mut self, route: RouteId) -> u32 {
-        let route = &mut self.routes[route.0];
-        let number = route.sent;
-        route.sent += 1;
-        route.under_way.insert(number);
-        route.acked_in.push(0);
         self.totals.sent += 1;
+        let groups = self.groups;
+        let route = &mut self.routes[route.0];
+        let number = route.number();
+        if let Some((pool, _)) = &mut route.pool {
+            pool.send(number, groups[pool.group]);
+        }
         number
+    }
+
+    /// A client hands a new Will to the broker; gives its number. It may come or not until its fate is known.
+    pub(crate) fn will_made(&mut self, route: RouteId) -> u32 {
+        let Self { routes, streams, .. } = self;
+        let number = routes[route.0].number();
+        for stream in &routes[route.0].streams {
+            streams[*stream].stream.excuse(number);
+        }
+        number
+    }
+
+    /// A Will is due.
+    pub(crate) fn will_due(&mut self, route: RouteId, number: u32) {
+        let Self { routes, streams, .. } = self;
+        for stream in &routes[route.0].streams {
+            streams[*stream].stream.demand(number);
+        }
+    }
+
+    /// A Will must not be published; gives those who have it nevertheless.
+    pub(crate) fn will_void(&mut self, route: RouteId, number: u32) -> Vec<PartyId> {
+        let Self { routes, streams, .. } = self;
+        let streams_of = routes[route.0].streams.iter();
+        let has_come = |index: &&usize| streams[**index].stream.forbid(number);
+        let found: Vec<usize> = streams_of.filter(has_come).copied().collect();
+        found.into_iter().map(|index| self.streams[index].party).collect()
     }
 
     /// The broker has taken a message over, in this cycle (counted from 1).
@@ -138,6 +195,9 @@ impl Books {
         let Self { routes, streams, .. } = self;
         let route = &mut routes[route.0];
         route.under_way.remove(&number);
+        if let Some((pool, _)) = &mut route.pool {
+            pool.excuse(number);
+        }
         for stream in &route.streams {
             streams[*stream].stream.excuse(number);
         }
@@ -148,10 +208,19 @@ impl Books {
         if number >= self.routes[route.0].sent {
             return None;
         }
-        let found = self.streams_of[party.0].iter().find(|stream| self.streams[**stream].route == route);
-        let arrival = self.streams[*found?].stream.arrive(number);
+        let kind = self.routes[route.0].kind;
+        let arrival = if let Some((pool, _)) = &mut self.routes[route.0].pool {
+            pool.arrive(number)
+        } else {
+            let found = self.streams_of[party.0].iter().find(|stream| self.streams[**stream].route == route);
+            self.streams[*found?].stream.arrive(number)
+        };
         match arrival {
-            Arrival::First | Arrival::OutOfOrder => self.totals.delivered += 1,
+            Arrival::First | Arrival::OutOfOrder => {
+                self.totals.delivered += 1;
+                self.totals.shared += u64::from(matches!(kind, RouteKind::Pool(_)));
+                self.totals.wills += u64::from(kind == RouteKind::Will);
+            }
             Arrival::Again => self.totals.repeated += 1,
             Arrival::Twice | Arrival::Barred => {}
         }
@@ -179,16 +248,18 @@ impl Books {
     }
 
     /// What each stream of a client could still bring of messages that are under way: the bounds for
-    /// [`Books::renewed`], taken when the CONNECT is sent that ends the session.
+    /// [`Books::renewed`], taken when the CONNECT is sent that ends the session or finds it ended.
+    pub(crate) fn bounds(&self, party: PartyId) -> Vec<u32> {
+        let streams = self.streams_of[party.0].iter().map(|index| &self.streams[*index]);
+        streams.map(|entry| self.routes[entry.route.0].first_open()).collect()
+    }
+
+    /// A CONNECT that ends the session is sent: what has not come may stay away.
     pub(crate) fn renewing(&mut self, party: PartyId) -> Vec<u32> {
-        let Self { routes, streams, streams_of, .. } = self;
-        let mut bounds = Vec::new();
-        for index in &streams_of[party.0] {
-            let entry = &mut streams[*index];
-            entry.stream.release();
-            bounds.push(routes[entry.route.0].first_open());
+        for index in &self.streams_of[party.0] {
+            self.streams[*index].stream.release();
         }
-        bounds
+        self.bounds(party)
     }
 
     /// The broker has confirmed that the session has ended and a new one begun.
@@ -204,7 +275,7 @@ impl Books {
         for index in &streams_of[party.0] {
             let entry = &mut streams[*index];
             let route = &routes[entry.route.0];
-            if route.shared_topic.is_some_and(|topic| topics.contains(&topic)) {
+            if route.topic_index.is_some_and(|topic| topics.contains(&topic)) {
                 change(&mut entry.stream, route);
             }
         }
@@ -214,6 +285,15 @@ impl Books {
     pub(crate) fn pending(&self, party: PartyId) -> usize {
         let streams = self.streams_of[party.0].iter().map(|stream| &self.streams[*stream]);
         streams.map(|entry| entry.stream.pending(self.routes[entry.route.0].sent)).sum()
+    }
+
+    /// Messages that a shared group has not got yet.
+    pub(crate) fn pending_in_groups(&self) -> [usize; GROUPS] {
+        let mut pending = [0; GROUPS];
+        for (pool, _) in self.routes.iter().filter_map(|route| route.pool.as_ref()) {
+            pending[pool.group] += pool.pending();
+        }
+        pending
     }
 
     /// Clients that receive what this route carries, each once.
@@ -238,8 +318,10 @@ impl Books {
         for index in &self.streams_of[party.0] {
             let entry = &mut self.streams[*index];
             let route = &self.routes[entry.route.0];
-            for number in entry.stream.settle(route.first_open()) {
-                losses.extend(route.loss(entry, number).filter(|loss| loss.acked_in > 0));
+            let bound = route.first_open();
+            for number in entry.stream.settle(bound) {
+                let loss = route.loss(entry.route, entry.party, number);
+                losses.extend(loss.filter(|loss| loss.acked_in > 0));
             }
             entry.stream.release();
         }
@@ -251,19 +333,40 @@ impl Books {
         let mut losses = Vec::new();
         for entry in &mut self.streams {
             let route = &self.routes[entry.route.0];
-            for number in entry.stream.settle(route.sent) {
-                losses.extend(route.loss(entry, number));
+            // The last Will of each client is still with the broker.
+            let bound = route.sent.saturating_sub(u32::from(route.kind == RouteKind::Will));
+            for number in entry.stream.settle(bound) {
+                losses.extend(route.loss(entry.route, entry.party, number));
             }
+        }
+        for (index, route) in self.routes.iter_mut().enumerate() {
+            let lost = route.pool.as_mut().map_or_else(Vec::new, |(pool, party)| {
+                pool.settle().into_iter().map(|number| (*party, number)).collect()
+            });
+            losses.extend(
+                lost.into_iter().filter_map(|(party, number)| route.loss(RouteId(index), party, number)),
+            );
         }
         losses
     }
 }
 
 impl Route {
-    /// A message of this route that did not come on a stream.
-    fn loss(&self, entry: &Entry, number: u32) -> Option<Loss> {
+    /// The number of a new message.
+    fn number(&mut self) -> u32 {
+        let number = self.sent;
+        self.sent += 1;
+        self.acked_in.push(0);
+        if self.kind != RouteKind::Will {
+            self.under_way.insert(number);
+        }
+        number
+    }
+
+    /// A message of this route that did not come.
+    fn loss(&self, route: RouteId, party: PartyId, number: u32) -> Option<Loss> {
         let acked_in = usize::try_from(number).ok().and_then(|index| self.acked_in.get(index));
-        acked_in.map(|acked_in| Loss { route: entry.route, party: entry.party, number, acked_in: *acked_in })
+        acked_in.map(|acked_in| Loss { route, party, number, acked_in: *acked_in })
     }
 
     /// The first message that may still be sent (again) to subscribers: the lowest under way, or the next.

@@ -6,27 +6,47 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::guard::Guard;
+
 /// What starts the broker, and the process that runs now. Dropping it kills that process.
 #[derive(Debug)]
 pub(crate) struct Broker {
     command: Vec<String>,
+    /// What {shards} stands for at the moment.
+    shards: u32,
     output: PathBuf,
     child: Option<Child>,
+    guard: Guard,
 }
 
 impl Broker {
-    /// A broker that is not running yet. `{dir}` and `{port}` in the command are replaced.
-    pub(crate) fn new(template: &[String], folder: &Path, port: u16) -> Self {
+    /// A broker that is not running yet. `{dir}` and `{port}` in the command are replaced; `{shards}` at each start.
+    ///
+    /// # Errors
+    /// When its guard can't be started.
+    pub(crate) fn new(template: &[String], folder: &Path, port: u16) -> io::Result<Self> {
         let data = folder.join(DATA).display().to_string();
         let port = port.to_string();
         let command =
             template.iter().map(|part| part.replace("{dir}", &data).replace("{port}", &port)).collect();
-        Self { command, output: folder.join(OUTPUT), child: None }
+        Ok(Self { command, shards: 1, output: folder.join(OUTPUT), child: None, guard: Guard::new(folder)? })
     }
 
     /// The command line, for people.
     pub(crate) fn command_line(&self) -> String {
         self.command.join(" ")
+    }
+
+    /// From the next start on `{shards}` stands for this number; whether it stood for another one before.
+    pub(crate) const fn set_shards(&mut self, shards: u32) -> bool {
+        let is_other = self.shards != shards;
+        self.shards = shards;
+        is_other
+    }
+
+    /// Nothing is left to be done should the checker end.
+    pub(crate) fn dismiss_guard(&mut self) {
+        self.guard.dismiss();
     }
 
     /// Starts it; its output goes to a file in the run's folder.
@@ -35,13 +55,17 @@ impl Broker {
     /// When there is no such program, or no file can be written.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         let output = self.open_output()?;
-        let (program, arguments) = self.command.split_first().expect("the command line demands a command");
+        let shards = self.shards.to_string();
+        let command: Vec<String> =
+            self.command.iter().map(|part| part.replace("{shards}", &shards)).collect();
+        let (program, arguments) = command.split_first().expect("the command line demands a command");
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(output.try_clone()?)
             .stdout(output)
             .spawn()?;
+        self.guard.watch(Some(child.id()));
         self.child = Some(child);
         Ok(())
     }
@@ -50,6 +74,7 @@ impl Broker {
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok().flatten()?;
         self.child = None;
+        self.guard.watch(None);
         Some(status.to_string())
     }
 
@@ -60,6 +85,7 @@ impl Broker {
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill()?;
+        self.guard.watch(None);
         child.wait().map(drop)
     }
 
@@ -155,20 +181,22 @@ mod tests {
     #[test]
     fn it_is_started_with_the_runs_folder_and_port_and_its_last_words_are_kept() {
         let folder = Folder::new(Some(&std::env::temp_dir().join("dunlin-crash-broker-test"))).unwrap();
-        let template = ["sh", "-c", "echo {port}; ls -d {dir}; exit 3"].map(str::to_owned);
-        let mut broker = Broker::new(&template, &folder.path, 4711);
+        let template = ["sh", "-c", "echo {port} {shards}; ls -d {dir}; exit 3"].map(str::to_owned);
+        let mut broker = Broker::new(&template, &folder.path, 4711).unwrap();
+        assert!(broker.set_shards(7));
         broker.start().unwrap();
         let how = std::iter::repeat_with(|| broker.ended()).find_map(|how| how).unwrap();
         assert!(how.contains('3'), "{how}");
         let words = broker.last_words();
-        assert!(words.starts_with("4711\n") && words.ends_with("/data"), "{words}");
+        assert!(words.starts_with("4711 7\n") && words.ends_with("/data"), "{words}");
+        broker.dismiss_guard();
         folder.remove();
     }
 
     #[test]
     fn it_is_killed_and_gone() {
         let folder = Folder::new(Some(&std::env::temp_dir().join("dunlin-crash-kill-test"))).unwrap();
-        let mut broker = Broker::new(&["sleep".to_owned(), "1000".to_owned()], &folder.path, 1);
+        let mut broker = Broker::new(&["sleep".to_owned(), "1000".to_owned()], &folder.path, 1).unwrap();
         broker.start().unwrap();
         let pid = broker.child.as_ref().unwrap().id();
         assert_eq!(broker.ended(), None);

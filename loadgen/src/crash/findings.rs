@@ -34,11 +34,24 @@ pub(crate) struct Findings {
     pub(crate) out_of_order: u64,
     pub(crate) refused: u64,
     pub(crate) retained_read: u64,
+    /// Retained messages that the reader got as live ones only, since newer ones were published while it subscribed.
+    pub(crate) retained_live_only: u64,
     pub(crate) sessions_resumed: u64,
     pub(crate) sent_again: u64,
     pub(crate) takeovers: u64,
     pub(crate) clean_starts: u64,
+    /// Sessions that had ended by their expiry, as they should.
+    pub(crate) sessions_expired: u64,
     pub(crate) subscriptions_confirmed: u64,
+    /// First arrivals at shared groups.
+    pub(crate) delivered_shared: u64,
+    /// Wills that had to be published, and that must not be.
+    pub(crate) wills_due: u64,
+    pub(crate) wills_void: u64,
+    /// Wills that came, at each subscriber.
+    pub(crate) wills_delivered: u64,
+    /// Starts with another number of shards than the one before.
+    pub(crate) shards_changed: u32,
     pub(crate) closed_by_broker: u64,
     /// From the start of the broker to the first CONNACK, in milliseconds.
     pub(crate) start_ms: StartTimes,
@@ -93,10 +106,17 @@ impl Findings {
             out_of_order: flaws.count(Flaw::OutOfOrder),
             refused: totals.refused,
             retained_read: counts.retained,
+            retained_live_only: counts.live_only,
             sessions_resumed: counts.resumed,
             sent_again: counts.sent_again,
             takeovers: counts.takeovers,
             clean_starts: counts.renewed,
+            sessions_expired: counts.expired,
+            delivered_shared: totals.shared,
+            wills_due: counts.wills_due,
+            wills_void: counts.wills_void,
+            wills_delivered: totals.wills,
+            shards_changed: run.tally.rehomed,
             subscriptions_confirmed: counts.subscriptions,
             closed_by_broker: counts.closed_by_broker,
             start_ms: StartTimes::of(&run.tally.start_ms),
@@ -134,35 +154,61 @@ impl Findings {
                 self.acknowledged, self.acknowledged_qos_1, self.acknowledged_qos_2
             ),
         );
-        row("delivered", format!("{} and {} again at QoS 1", self.delivered, self.repeated_qos_1));
-        row("retained messages read", self.retained_read.to_string());
+        row(
+            "delivered",
+            format!(
+                "{} and {} again at QoS 1; {} to shared groups",
+                self.delivered, self.repeated_qos_1, self.delivered_shared
+            ),
+        );
+        row(
+            "wills",
+            format!(
+                "{} due, {} not to be published; {} delivered",
+                self.wills_due, self.wills_void, self.wills_delivered
+            ),
+        );
+        row(
+            "retained messages read",
+            format!("{}; {} came as live ones only", self.retained_read, self.retained_live_only),
+        );
         row(
             "sessions",
             format!(
-                "{} resumed, {} taken over, {} begun anew",
-                self.sessions_resumed, self.takeovers, self.clean_starts
+                "{} resumed, {} taken over, {} begun anew, {} expired",
+                self.sessions_resumed, self.takeovers, self.clean_starts, self.sessions_expired
             ),
         );
         row("subscriptions confirmed", self.subscriptions_confirmed.to_string());
+        if self.shards_changed > 0 {
+            row("starts with other shards", self.shards_changed.to_string());
+        }
         if self.refused > 0 {
             row("refused by the broker", format!("{} messages", self.refused));
         }
         if self.closed_by_broker > 0 {
             row("closed by the broker", format!("{} connections", self.closed_by_broker));
         }
+        text + &self.judgement()
+    }
+
+    /// The end of the table: what was wrong.
+    fn judgement(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, value: &str| text.push_str(&format!("{name:<28} {value}\n"));
         for (flaw, count) in &self.violations {
-            row(flaw.meaning(), count.to_string());
+            row(flaw.meaning(), &count.to_string());
         }
         for example in &self.examples {
-            row("", example.clone());
+            row("", example);
         }
         if let Some(why) = &self.cut_short {
-            row("cut short", why.clone());
+            row("cut short", why);
         }
         if let Some(folder) = &self.folder {
-            row("kept", folder.clone());
+            row("kept", folder);
         }
-        row("verdict", if self.clean { "clean" } else { "FAILED" }.to_owned());
+        row("verdict", if self.clean { "clean" } else { "FAILED" });
         text
     }
 }

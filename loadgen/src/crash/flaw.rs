@@ -26,8 +26,18 @@ pub(crate) enum Flaw {
     SessionLost,
     /// A session that should not be there.
     SessionUnexpected,
+    /// A subscription that was acknowledged, and that the broker does not know when it is to end.
+    SubscriptionLost,
+    /// A Will that was due and never came.
+    WillLost,
+    /// A Will that came although its client had said goodbye, or was back in time.
+    WillUnexpected,
+    /// A message of QoS 2 that a shared group got twice.
+    SharedTwice,
     /// A packet that the standard does not allow.
     Protocol,
+    /// A PUBACK that came before that of an earlier message of the same client.
+    AckOrder,
     /// A connection that was taken over and stayed open.
     NotTakenOver,
     /// A client that was not served although the broker ran.
@@ -38,7 +48,7 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All kinds, in the order of tables.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Lost,
         Self::Duplicated,
         Self::OutOfOrder,
@@ -48,7 +58,12 @@ impl Flaw {
         Self::MissingRetained,
         Self::SessionLost,
         Self::SessionUnexpected,
+        Self::SubscriptionLost,
+        Self::WillLost,
+        Self::WillUnexpected,
+        Self::SharedTwice,
         Self::Protocol,
+        Self::AckOrder,
         Self::NotTakenOver,
         Self::Unserved,
         Self::BrokerEnded,
@@ -66,7 +81,12 @@ impl Flaw {
             Self::MissingRetained => "missing retained",
             Self::SessionLost => "sessions lost",
             Self::SessionUnexpected => "sessions unexpected",
+            Self::SubscriptionLost => "subscriptions lost",
+            Self::WillLost => "wills lost",
+            Self::WillUnexpected => "wills unexpected",
+            Self::SharedTwice => "shared twice (QoS 2)",
             Self::Protocol => "protocol errors",
+            Self::AckOrder => "PUBACKs out of order",
             Self::NotTakenOver => "not taken over",
             Self::Unserved => "clients not served",
             Self::BrokerEnded => "broker ended by itself",

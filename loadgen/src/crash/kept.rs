@@ -18,6 +18,8 @@ struct Topic {
     /// The last write that was acknowledged when the reader subscribed.
     floor: Option<u32>,
     given: bool,
+    /// One that is not older came as a live message.
+    live: bool,
 }
 
 /// What was given.
@@ -36,7 +38,9 @@ impl Reading {
     pub(crate) fn begin(cast: &Cast, books: &Books) -> Self {
         let routes = cast.roles.iter().flat_map(|role| role.kept_routes.iter().copied());
         Self {
-            topics: routes.map(|route| Topic { route, floor: books.acked(route), given: false }).collect(),
+            topics: routes
+                .map(|route| Topic { route, floor: books.acked(route), given: false, live: false })
+                .collect(),
         }
     }
 
@@ -49,9 +53,8 @@ impl Reading {
             return Given::Unknown;
         }
         if !retained {
-            // It was published while the reader was there; it may well be one that is sent again. If it is not older than what the reader
-            // must be given, the reader has that now: a broker need not give it twice.
-            topic.given |= topic.floor.is_none_or(|floor| number >= floor);
+            // It was published while the reader was there; it may well be one that is sent again.
+            topic.live |= topic.floor.is_none_or(|floor| number >= floor);
             return Given::Fresh;
         }
         topic.given = true;
@@ -61,13 +64,29 @@ impl Reading {
         }
     }
 
-    /// Topics whose retained message has not been given although there must be one.
+    /// Topics of which the reader has the last state, but by a live message only.
+    ///
+    /// To the letter the retained message has to come as well, marked as such [MQTT5-3.3.1-9] [MQTT311-3.3.1-6]: a subscription that gets what is
+    /// published now was made before it. But after the newer message the older one would come out of order [MQTT5-4.6.0-6], and the newer one
+    /// a second time. Nothing is lost for the reader, so these are counted and not held against the broker.
+    pub(crate) fn live_only(&self, cast: &Cast, books: &Books) -> usize {
+        let live = |topic: &&Topic| topic.live && !topic.given;
+        self.topics.iter().filter(live).filter(|topic| topic.must_come(cast, books)).count()
+    }
+
+    /// Topics whose last state has not been given although there must be one.
     pub(crate) fn missing(&self, cast: &Cast, books: &Books) -> impl Iterator<Item = (RouteId, u32)> {
-        self.topics.iter().filter_map(|topic| {
-            let floor = topic.floor.filter(|_| !topic.given)?;
-            let removed = (floor..books.sent(topic.route)).any(|number| cast.is_removal(topic.route, number));
-            (!removed).then_some((topic.route, floor))
-        })
+        let missing = self.topics.iter().filter(|topic| !topic.given && !topic.live);
+        let missing = missing.filter(|topic| topic.must_come(cast, books));
+        missing.filter_map(|topic| Some((topic.route, topic.floor?)))
+    }
+}
+
+impl Topic {
+    /// Whether a message is retained there for certain.
+    fn must_come(&self, cast: &Cast, books: &Books) -> bool {
+        let Some(floor) = self.floor else { return false };
+        !(floor..books.sent(self.route)).any(|number| cast.is_removal(self.route, number))
     }
 }
 
@@ -126,12 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_all_while_the_reader_subscribes_need_not_come_again_as_retained() {
+    fn what_comes_to_all_while_the_reader_subscribes_is_not_missed_but_counted_until_it_comes_as_retained() {
         let cast = cast();
         let mut books = Books::new(&cast);
         let (route, number) = written(&mut books, &cast, |removal| !removal);
         let mut reading = Reading::begin(&cast, &books);
         assert_eq!(reading.give(route, number, false, &books), Given::Fresh);
-        assert_eq!(reading.missing(&cast, &books).count(), 0);
+        assert_eq!((reading.missing(&cast, &books).count(), reading.live_only(&cast, &books)), (0, 1));
+        assert_eq!(reading.give(route, number, true, &books), Given::Fresh);
+        assert_eq!(reading.live_only(&cast, &books), 0);
     }
 }

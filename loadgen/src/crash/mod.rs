@@ -5,18 +5,24 @@
 //! books of everything that was acknowledged (`books.rs`, `stream.rs`, `kept.rs`). Every so often it waits until all
 //! that is owed has come; what has not is lost.
 //!
-//! Reading order: `arguments.rs`, `cast.rs`, `stream.rs`, `books.rs`, `kept.rs`, `party.rs`, `stage.rs` (what happens to
-//! clients), `moves.rs` (what they do), `run.rs` (the cycles), `broker.rs` (the process), `findings.rs`.
+//! Reading order: `arguments.rs`, `cast.rs`, `stream.rs`, `pool.rs` (shared groups), `books.rs`, `kept.rs`, `absence.rs`, `party.rs`,
+//! `stage.rs` (what happens to clients), `returning.rs` (when they come back), `receiving.rs` (what they are given),
+//! `moves.rs` (what they do), `run.rs` (the cycles), `broker.rs` and `guard.rs` (the process), `findings.rs`.
 
+mod absence;
 mod arguments;
 mod books;
 mod broker;
 mod cast;
 mod findings;
 mod flaw;
+mod guard;
 mod kept;
 mod moves;
 mod party;
+mod pool;
+mod receiving;
+mod returning;
 mod run;
 mod stage;
 mod stream;
@@ -53,9 +59,11 @@ pub(crate) fn run(arguments: &CrashArgs, settings: &Settings) -> Result<Findings
         return Err(CrashError::Taken(target));
     }
     let folder = Folder::new(arguments.folder.as_deref()).map_err(host("making the run's folder"))?;
-    let broker = Broker::new(&arguments.command, &folder.path, target.port());
+    let broker = Broker::new(&arguments.command, &folder.path, target.port())
+        .map_err(host("starting the shell that cleans up after a run that is broken off"))?;
     let cast = Cast::new(arguments, settings.run);
-    let connections = u32::try_from(cast.roles.len() * 2).expect("the command line allows 2,001 clients");
+    let connections =
+        u32::try_from(cast.roles.len() * 2).expect("the command line allows some thousand clients");
     let config = EngineConfig {
         route,
         transport: settings.transport.clone(),
@@ -67,6 +75,7 @@ pub(crate) fn run(arguments: &CrashArgs, settings: &Settings) -> Result<Findings
     let mut run = Run::new(arguments, patience_ns, broker, Stage::new(cast, settings.seed), config)?;
     run.play()?;
     let mut findings = Findings::of(&run, settings.seed);
+    run.broker.dismiss_guard();
     drop(run);
     if arguments.keep || !findings.clean {
         findings.folder = Some(folder.path.display().to_string());

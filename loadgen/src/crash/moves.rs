@@ -3,7 +3,7 @@
 use dunlin_wire::packet::Subscription;
 use dunlin_wire::{QoS, SubscriptionOptions};
 
-use super::cast::{Habit, PartyId, RouteId};
+use super::cast::{Habit, PartyId, RouteId, RouteKind};
 use super::flaw::Flaw;
 use super::kept::Reading;
 use super::party::{Act, Asking, Known, Phase, Side};
@@ -42,6 +42,13 @@ impl Stage {
             Habit::Steady | Habit::Reader => None,
             Habit::Mover => [Some(Act::TakeOver), Some(Act::Drop), None][chance as usize % 3],
             Habit::Wanderer => [Some(Act::Leave), Some(Act::Vanish), None][chance as usize % 3],
+            Habit::Testator => {
+                let acts = [Act::TakeOver, Act::Drop, Act::Leave, Act::Vanish, Act::Outlast];
+                acts.get(chance as usize).copied()
+            }
+            Habit::Mortal => [Some(Act::Vanish), Some(Act::Leave), Some(Act::Outlast), None]
+                .get(chance as usize)
+                .copied()?,
             Habit::Renewer => (chance < 3).then_some(Act::Renew),
             Habit::Fickle => {
                 let filters = u32::try_from(self.parties[number].filters.len()).unwrap_or(u32::MAX);
@@ -88,6 +95,16 @@ impl Stage {
         }
     }
 
+    /// The broker is being killed: some who are there stay away for a while.
+    pub(crate) fn leave_with_broker(&mut self) {
+        for one in &mut self.parties {
+            if one.act.take_if(|(_, act)| *act == Act::Outlast).is_some() && one.phase == Phase::Present {
+                one.online = false;
+                one.back_in = self.cycle + 1 + self.dice.below(AWAY_CYCLES);
+            }
+        }
+    }
+
     /// Opens the side that is free.
     pub(crate) fn open(&mut self, party: PartyId, now: Nanos, outbox: &mut Outbox) {
         let one = &mut self.parties[party.0];
@@ -113,7 +130,9 @@ impl Stage {
         let Some((_, act)) = one.act.take() else { return };
         match act {
             Act::TakeOver => self.open(party, now, outbox),
-            Act::Drop => self.hang_up(party, outbox),
+            // Nothing, until the broker is killed.
+            Act::Outlast => one.act = Some((Nanos(u64::MAX), act)),
+            Act::Drop => self.hang_up(party, now, outbox),
             Act::Toggle(filter) => one.filters[filter].wanted = !one.filters[filter].wanted,
             Act::Leave | Act::Vanish | Act::Renew => {
                 one.online = false;
@@ -122,7 +141,13 @@ impl Stage {
                     one.client.disconnect(outbox.buffer(Self::conn(party, one.front)));
                 }
                 one.back_in = self.cycle + 1 + self.dice.below(AWAY_CYCLES);
-                self.hang_up(party, outbox);
+                if act == Act::Leave && one.role.will.is_some() {
+                    one.sides[one.front] = Side::Parting;
+                    one.parting_will = one.will.take();
+                    self.let_go(party, now, now);
+                } else {
+                    self.hang_up(party, now, outbox);
+                }
             }
         }
     }
@@ -142,7 +167,7 @@ impl Stage {
             one.client.unsubscribe(std::slice::from_ref(&filter.text), out);
             self.books.unsubscribing(party, &filter.topics);
         }
-        one.asking = Some(Asking { filter: asking.filter, subscribes: asking.subscribes });
+        one.asking = Some(Asking { ..asking });
         one.filters[asking.filter].standing = Known::Doubtful;
         if one.role.habit == Habit::Reader {
             self.reading = Some(Reading::begin(&self.cast, &self.books));
@@ -153,6 +178,7 @@ impl Stage {
     pub(crate) fn publish(&mut self, load: Load, outbox: &mut Outbox) {
         let pending: Vec<usize> =
             (0..self.parties.len()).map(|party| self.books.pending(PartyId(party))).collect();
+        let in_groups = self.books.pending_in_groups();
         for party in (0..self.parties.len()).map(PartyId) {
             let one = &self.parties[party.0];
             if one.phase != Phase::Present || one.role.routes.is_empty() {
@@ -164,7 +190,13 @@ impl Stage {
                 let list = if self.dice.below(8) == 0 { &one.role.kept_routes } else { &one.role.routes };
                 let choice = self.dice.below(u32::try_from(list.len()).unwrap_or(u32::MAX).max(1));
                 let Some(route) = list.get(choice as usize).copied() else { continue };
-                if self.books.receivers(route).all(|receiver| pending[receiver.0] < load.backlog) {
+                let has_room = match self.cast.routes[route.0].kind {
+                    RouteKind::Pool(group) => in_groups[group] < load.backlog,
+                    RouteKind::Message | RouteKind::Kept | RouteKind::Will => {
+                        self.books.receivers(route).all(|receiver| pending[receiver.0] < load.backlog)
+                    }
+                };
+                if has_room {
                     self.publish_on(party, route, outbox);
                 }
             }
@@ -190,7 +222,8 @@ impl Stage {
             self.parties[party].is_quiet()
                 && self.parties[party].act.is_none()
                 && self.books.pending(PartyId(party)) == 0
-        }) && self.is_read()
+        }) && self.books.pending_in_groups().iter().all(|pending| *pending == 0)
+            && self.is_read()
             && self.abandoned().next().is_none()
     }
 
@@ -237,6 +270,7 @@ impl Stage {
     /// What the reader was not given is missing.
     pub(crate) fn judge_reading(&mut self) {
         let Some(reading) = &self.reading else { return };
+        self.counts.live_only += u64::try_from(reading.live_only(&self.cast, &self.books)).unwrap_or(0);
         for (route, floor) in reading.missing(&self.cast, &self.books) {
             let topic = &self.cast.routes[route.0].topic;
             self.flaws.add(Flaw::MissingRetained, || {

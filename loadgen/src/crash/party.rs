@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use dunlin_wire::packet::{Connect, ConnectProperties};
-use dunlin_wire::{PacketId, Version};
+use dunlin_wire::packet::{Connect, ConnectProperties, Will, WillProperties};
+use dunlin_wire::{PacketId, QoS, Version};
 
+use super::absence::Absence;
 use super::cast::{Role, RouteId};
 use crate::client::Client;
 use crate::clock::Nanos;
@@ -28,6 +29,15 @@ pub(crate) struct Party {
     /// What the books said when that CONNECT was sent.
     pub(crate) bounds: Vec<u32>,
     pub(crate) session: Known,
+    pub(crate) absence: Absence,
+    /// When its last CONNECT was sent.
+    pub(crate) greeted_at: Nanos,
+    /// The number of the Will that the broker has for certain and must publish, unless the client says goodbye or is back in time.
+    pub(crate) will: Option<u32>,
+    /// The number of the Will that a goodbye has just taken back.
+    pub(crate) parting_will: Option<u32>,
+    /// The number of the Will in a CONNECT that has no answer yet.
+    pub(crate) next_will: Option<u32>,
     /// By filter.
     pub(crate) filters: Vec<FilterState>,
     /// The SUBSCRIBE or UNSUBSCRIBE that has no answer yet.
@@ -64,6 +74,8 @@ pub(crate) enum Side {
     Open,
     /// Taken over by the other one: the broker has to close it.
     Abandoned,
+    /// It has said goodbye and waits for the broker to close, which shows that the broker has heard it.
+    Parting,
     Closing,
 }
 
@@ -89,6 +101,8 @@ pub(crate) struct FilterState {
 pub(crate) struct Asking {
     pub(crate) filter: usize,
     pub(crate) subscribes: bool,
+    /// The subscription was acknowledged before.
+    pub(crate) stood: bool,
 }
 
 /// What a client does of its own accord.
@@ -102,6 +116,8 @@ pub(crate) enum Act {
     Leave,
     /// Closes its socket, and comes back after some cycles.
     Vanish,
+    /// Is there when the broker is killed, and stays away for some cycles.
+    Outlast,
     /// Changes its mind about this filter.
     Toggle(usize),
     /// Closes its socket, and comes back after some cycles with a clean start.
@@ -121,6 +137,11 @@ impl Party {
             renews: false,
             bounds: Vec::new(),
             session: Known::No,
+            absence: Absence::None,
+            greeted_at: Nanos::default(),
+            will: None,
+            parting_will: None,
+            next_will: None,
             filters: filters.collect(),
             asking: None,
             under_way: BTreeMap::new(),
@@ -133,25 +154,32 @@ impl Party {
         }
     }
 
-    /// Appends its CONNECT. Sessions outlive connections by a day, in 3.1.1 without an end.
-    pub(crate) fn greet(&mut self, out: &mut Vec<u8>) {
+    /// Appends its CONNECT, with this topic, payload and QoS in its Will if it has one.
+    pub(crate) fn greet(&mut self, will: Option<(&str, &[u8], QoS)>, out: &mut Vec<u8>) {
         let is_new = self.role.version == Version::V5;
+        let delay = self.role.will.map(|plan| plan.delay_seconds).filter(|delay| is_new && *delay > 0);
+        let properties = WillProperties { will_delay_interval: delay, ..WillProperties::default() };
         let connect = Connect {
             version: self.role.version,
             bridge: false,
             clean_start: self.renews,
             keep_alive_seconds: 0,
             client_id: &self.role.client_id,
-            will: None,
+            will: will.map(|(topic, payload, qos)| Will { qos, retain: false, topic, payload, properties }),
             user_name: None,
             password: None,
             properties: ConnectProperties {
-                session_expiry_interval: is_new.then_some(SESSION_EXPIRY_SECONDS),
+                session_expiry_interval: is_new.then_some(self.role.expiry_seconds),
                 receive_maximum: self.role.receive_maximum.filter(|_| is_new).and_then(NonZeroU16::new),
                 ..ConnectProperties::default()
             },
         };
-        self.client.greet(&connect, out).expect("neither a will nor a password is sent");
+        self.client.greet(&connect, out).expect("no password is sent, and Wills are small");
+    }
+
+    /// Whether its session ends while the run lasts.
+    pub(crate) const fn is_mortal(&self) -> bool {
+        matches!(self.role.version, Version::V5) && self.role.expiry_seconds < RUN_SECONDS
     }
 
     /// A ticket for a message that goes out now.
@@ -162,8 +190,19 @@ impl Party {
         ticket
     }
 
-    /// The connection that it spoke on is gone, or is no longer listened to.
-    pub(crate) fn detach(&mut self) {
+    /// The connection that it spoke on is gone, or is no longer listened to; it ended at the `earliest` then, and the broker
+    /// knows at the `latest` then.
+    pub(crate) fn detach(&mut self, earliest: Nanos, latest: Option<Nanos>) {
+        match self.phase {
+            Phase::Present => self.absence = Absence::Since { earliest, latest },
+            Phase::Greeting => {
+                // Whatever the broker made of that CONNECT: what became of either Will is open.
+                self.absence = Absence::Unclear;
+                self.next_will = None;
+                self.will = None;
+            }
+            Phase::Absent | Phase::Opening => {}
+        }
         self.phase = Phase::Absent;
         if let Some(asking) = self.asking.take() {
             self.filters[asking.filter].standing = Known::Doubtful;
@@ -183,7 +222,8 @@ impl Party {
             Known::No => state.wanted,
         };
         let filter = self.filters.iter().position(undecided)?;
-        Some(Asking { filter, subscribes: self.filters[filter].wanted })
+        let FilterState { wanted, standing } = self.filters[filter];
+        Some(Asking { filter, subscribes: wanted, stood: standing == Known::Yes })
     }
 
     /// What has to be sent again after a reconnect: packet id, message or (`None`) only its PUBREL.
@@ -206,5 +246,5 @@ impl Party {
     }
 }
 
-/// A day.
-const SESSION_EXPIRY_SECONDS: u32 = 86_400;
+/// Sessions that are to live for longer never end by their expiry.
+const RUN_SECONDS: u32 = 3_600;

@@ -58,6 +58,8 @@ pub(crate) struct Tally {
     /// Times that the broker was killed.
     pub(crate) kills: u32,
     pub(crate) audits: u32,
+    /// Starts with another number of shards than the one before.
+    pub(crate) rehomed: u32,
     /// Milliseconds from each start to the first CONNACK.
     pub(crate) start_ms: Vec<f64>,
     /// Why the run ended before all cycles were done.
@@ -122,6 +124,7 @@ impl<'a> Run<'a> {
         let after = span.least + Duration::from_millis(u64::from(self.stage.dice.below(width.max(1))));
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         self.stage.plan_cycle(cycle, self.clock.now(), after_ns.saturating_add(ACT_EARLIEST_NS));
+        self.choose_shards();
         self.start()?;
         let kills_early = cycle > 1 && self.stage.dice.below(EARLY_ONE_IN) == 0;
         if kills_early {
@@ -144,6 +147,18 @@ impl<'a> Run<'a> {
         }
         self.kill(true)?;
         Ok(true)
+    }
+
+    /// Now and then the next start gets another number of shards.
+    fn choose_shards(&mut self) {
+        let choices = &self.arguments.shards;
+        let count = u32::try_from(choices.len()).unwrap_or(u32::MAX);
+        let is_first = self.tally.kills == 0;
+        if count > 0 && (is_first || self.stage.dice.below(SHARDS_ONE_IN) == 0) {
+            let chosen = choices[self.stage.dice.below(count) as usize];
+            let is_other = self.broker.set_shards(chosen);
+            self.tally.rehomed += u32::from(is_other && !is_first);
+        }
     }
 
     fn start(&mut self) -> Result<(), CrashError> {
@@ -279,13 +294,13 @@ impl<'a> Run<'a> {
                 .flaws
                 .add(Flaw::BrokerEnded, || format!("{how} in cycle {cycle}; its last words: {words}"));
         }
-        self.stage.is_up = false;
+        self.stage.broker_gone(self.clock.now());
         self.drain()
     }
 
     /// Ends the broker. What it has sent before is still read: an acknowledgement that left it counts.
     fn kill(&mut self, counts: bool) -> Result<(), CrashError> {
-        self.stage.is_up = false;
+        self.stage.broker_gone(self.clock.now());
         if self.arguments.signal == Signal::Term {
             self.let_it_end()?;
         }
@@ -340,12 +355,13 @@ impl<'a> Run<'a> {
     }
 
     fn close_all(&mut self) {
+        let now = self.clock.now();
         for number in 0..self.stage.parties.len() {
             for side in 0..2 {
                 let one = &mut self.stage.parties[number];
-                if matches!(one.sides[side], Side::Open | Side::Abandoned) {
+                if matches!(one.sides[side], Side::Open | Side::Abandoned | Side::Parting) {
                     one.sides[side] = Side::Closing;
-                    one.detach();
+                    self.stage.let_go(super::cast::PartyId(number), now, now);
                     self.engine.outbox().close(Stage::conn(super::cast::PartyId(number), side));
                 }
             }
@@ -355,6 +371,8 @@ impl<'a> Run<'a> {
 
 /// One cycle in so many is killed without waiting for a client.
 const EARLY_ONE_IN: u32 = 10;
+/// One start in so many takes a number of shards anew.
+const SHARDS_ONE_IN: u32 = 8;
 /// Such a kill comes within so many milliseconds of the start.
 const EARLY_SPAN_MS: u32 = 40;
 /// Clients act until the kill, and a little beyond: some acts meet it.

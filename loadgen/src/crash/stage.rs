@@ -1,17 +1,17 @@
 //! All clients on their connections: the [`Script`] that the engine plays.
 //!
-//! What a client does by itself is in `moves.rs`; here is what it does when something happens.
+//! What a client does by itself is in `moves.rs`; here is what it does when something happens. Coming back is in `returning.rs`,
+//! messages are in `receiving.rs`.
 
 use dunlin_ring::Errno;
-use dunlin_wire::{QoS, ReasonCode, Version};
+use dunlin_wire::{QoS, ReasonCode};
 
-use super::books::{Books, Loss};
-use super::cast::{Cast, Habit, PartyId, RouteId};
+use super::books::Books;
+use super::cast::{Cast, Habit, PartyId, RouteId, RouteKind};
 use super::flaw::{Flaw, Flaws};
-use super::kept::{Given, Reading};
+use super::kept::Reading;
 use super::party::{Known, Party, Phase, Side};
-use super::stream::Arrival;
-use crate::client::{Envelope, Mark, Notice};
+use crate::client::{Envelope, Notice};
 use crate::clock::{MILLISECOND_NS, Nanos};
 use crate::dice::Dice;
 use crate::engine::{ConnId, Outbox, Script};
@@ -28,6 +28,8 @@ pub(crate) struct Stage {
     pub(crate) cycle: u32,
     /// Whether the broker is believed to run: nobody connects otherwise.
     pub(crate) is_up: bool,
+    /// When it was killed last.
+    pub(crate) downed_at: Nanos,
     /// When the first CONNACK of this cycle came.
     pub(crate) served_at: Option<Nanos>,
     /// When something last came forward: an acknowledgement, a message, an answer.
@@ -46,10 +48,17 @@ pub(crate) struct Counts {
     pub(crate) takeovers: u64,
     /// Sessions ended by a clean start.
     pub(crate) renewed: u64,
+    /// Sessions that had ended by their expiry when their client came back.
+    pub(crate) expired: u64,
+    /// Wills that had to be published, and that must not be.
+    pub(crate) wills_due: u64,
+    pub(crate) wills_void: u64,
     /// SUBACKs and UNSUBACKs.
     pub(crate) subscriptions: u64,
     /// Retained messages given to the reader.
     pub(crate) retained: u64,
+    /// Retained messages that the reader got as live ones only, since newer ones were published while it subscribed.
+    pub(crate) live_only: u64,
     /// Connections that the broker closed, or did not accept, while it ran.
     pub(crate) closed_by_broker: u64,
 }
@@ -65,6 +74,7 @@ impl Stage {
             dice: Dice::new(seed),
             cycle: 0,
             is_up: false,
+            downed_at: Nanos::default(),
             served_at: None,
             progress_at: Nanos::default(),
             reading: None,
@@ -82,18 +92,46 @@ impl Stage {
         ConnId(u32::try_from(party.0 * 2 + side).expect("the command line allows 2,001 clients"))
     }
 
-    fn name(&self, party: PartyId) -> &str {
+    /// Its client id.
+    pub(crate) fn name(&self, party: PartyId) -> &str {
         &self.parties[party.0].role.client_id
     }
 
+    /// The broker is about to be killed, or has ended: what it was told last it may not have noticed.
+    pub(crate) fn broker_gone(&mut self, now: Nanos) {
+        self.is_up = false;
+        self.downed_at = now;
+        self.leave_with_broker();
+        for one in &mut self.parties {
+            one.absence.broker_gone(now);
+            one.parting_will = None;
+        }
+    }
+
     /// Closes the side that a client speaks on and forgets the connection.
-    pub(crate) fn hang_up(&mut self, party: PartyId, outbox: &mut Outbox) {
+    pub(crate) fn hang_up(&mut self, party: PartyId, now: Nanos, outbox: &mut Outbox) {
         let one = &mut self.parties[party.0];
         if one.sides[one.front] == Side::Open {
             one.sides[one.front] = Side::Closing;
             outbox.close(Self::conn(party, one.front));
         }
-        one.detach();
+        self.let_go(party, now, now);
+    }
+
+    /// The connection that a client spoke on is gone, at the `earliest` then. A Will without a delay is due
+    /// [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]; after a kill a broker may put it off until the next start (§MQTT5 3.1.2.5).
+    pub(crate) fn let_go(&mut self, party: PartyId, earliest: Nanos, now: Nanos) {
+        let (earliest, latest) = if self.is_up { (earliest, Some(now)) } else { (self.downed_at, None) };
+        let one = &mut self.parties[party.0];
+        let was_present = one.phase == Phase::Present;
+        one.detach(earliest, latest);
+        if let Some(plan) = one.role.will
+            && was_present
+            && plan.delay_seconds == 0
+            && let Some(number) = one.will.take()
+        {
+            self.will_due(plan.route, number);
+        }
     }
 
     fn notice(&mut self, party: PartyId, notice: &Notice<'_>, now: Nanos, outbox: &mut Outbox) {
@@ -102,7 +140,10 @@ impl Stage {
                 self.connected(party, code, session_present, now, outbox);
             }
             Notice::Delivered { topic, payload, mark } => self.delivered(party, topic, payload, mark),
-            Notice::Published { ticket } => self.taken_over(party, ticket),
+            Notice::Published { ticket } => {
+                self.check_order(party, ticket);
+                self.taken_over(party, ticket);
+            }
             // The answer to a PUBREL that was sent again after its exchange was over.
             Notice::Refused { ticket, code: ReasonCode::PacketIdentifierNotFound } => {
                 self.taken_over(party, ticket);
@@ -113,7 +154,7 @@ impl Stage {
                 }
             }
             Notice::Subscribed { refused, .. } => self.subscribed(party, refused, now, outbox),
-            Notice::Unsubscribed => self.unsubscribed(party),
+            Notice::Unsubscribed { unknown } => self.unsubscribed(party, unknown),
             Notice::Pong | Notice::Disconnected { .. } | Notice::Nothing => return,
         }
         self.progress_at = now;
@@ -125,211 +166,85 @@ impl Stage {
         }
     }
 
-    fn connected(
-        &mut self,
-        party: PartyId,
-        code: ReasonCode,
-        session_present: bool,
-        now: Nanos,
-        outbox: &mut Outbox,
-    ) {
-        if code.is_error() {
-            self.counts.closed_by_broker += 1;
-            self.hang_up(party, outbox);
-            self.parties[party.0].retry_at = now.after(RETRY_NS);
-            return;
-        }
-        self.served_at.get_or_insert(now);
-        let one = &mut self.parties[party.0];
-        one.phase = Phase::Present;
-        let expected = if one.renews { Known::No } else { one.session };
-        match (expected, session_present) {
-            (Known::Yes, false) => {
-                let name = &one.role.client_id;
-                self.flaws.add(Flaw::SessionLost, || format!("{name} in cycle {}", self.cycle));
-                for loss in self.books.session_lost(party) {
-                    self.add_loss(loss);
-                }
-            }
-            (Known::No, true) => {
-                let (name, renews) = (&one.role.client_id, one.renews);
-                self.flaws.add(Flaw::SessionUnexpected, || {
-                    format!("{name} in cycle {}, clean start {renews}", self.cycle)
-                });
-            }
-            (Known::Yes | Known::Doubtful, true) | (Known::No | Known::Doubtful, false) => {}
-        }
-        self.counts.resumed += u64::from(session_present);
-        if !session_present {
-            self.begin_anew(party);
-        }
-        let one = &mut self.parties[party.0];
-        let was_renewal = std::mem::take(&mut one.renews);
-        one.session = Known::Yes;
-        if was_renewal && one.role.habit != Habit::Reader {
-            self.counts.renewed += 1;
-            let bounds = std::mem::take(&mut one.bounds);
-            if one.role.version == Version::V311 {
-                // A 3.1.1 session that begins clean ends with its connection: the next one is to be kept. Whether the
-                // broker meets the end of this connection or the next CONNECT first is open.
-                one.session = Known::Doubtful;
-                one.client.disconnect(outbox.buffer(Self::conn(party, one.front)));
-                self.hang_up(party, outbox);
-            }
-            self.books.renewed(party, &bounds);
-            return;
-        }
-        self.resume(party, outbox);
-    }
-
-    /// The broker has no session of this client: neither has the client any more.
-    fn begin_anew(&mut self, party: PartyId) {
-        let one = &mut self.parties[party.0];
-        one.client.forget();
-        for (route, number) in std::mem::take(&mut one.under_way).into_values() {
-            self.books.doubt(route, number);
-        }
-        for (number, filter) in one.filters.iter_mut().enumerate() {
-            filter.standing = Known::No;
-            self.books.unsubscribing(party, &one.role.filters[number].topics);
-        }
-    }
-
-    /// Sends again what was open when the last connection ended, in the order in which it was first sent
-    /// [MQTT5-4.4.0-1] [MQTT5-4.6.0-1].
-    fn resume(&mut self, party: PartyId, outbox: &mut Outbox) {
+    /// PUBACKs come in the order of the messages, also of those that are sent again: neither standard demands it of a broker,
+    /// but clients that acknowledge in turn to others rely on it.
+    fn check_order(&mut self, party: PartyId, ticket: u32) {
         let one = &self.parties[party.0];
-        let out = outbox.buffer(Self::conn(party, one.front));
-        let unfinished = one.unfinished();
-        self.counts.sent_again += u64::try_from(unfinished.len()).unwrap_or(0);
-        for (id, message) in unfinished {
-            match message {
-                None => one.client.release_again(id, out),
-                Some((route, number)) => {
-                    let plan = &self.cast.routes[route.0];
-                    let payload = self.cast.payload(route, number);
-                    one.client.publish_again(&plan.topic, &payload, self.cast.envelope(route), id, out);
-                }
-            }
+        let qos_1 = |route: RouteId| self.cast.routes[route.0].qos == QoS::AtLeastOnce;
+        let Some((route, number)) = one.under_way.get(&ticket).copied().filter(|(route, _)| qos_1(*route))
+        else {
+            return;
+        };
+        let mut earlier = one.under_way.range(..ticket).map(|(_, message)| *message);
+        let Some((older, older_number)) = earlier.find(|(route, _)| qos_1(*route)) else { return };
+        let said = self.say(party, route, number);
+        let older = &self.cast.routes[older.0].topic;
+        self.flaws.add(Flaw::AckOrder, || {
+            format!(
+                "{said} was acknowledged before message {older_number} on {older}, which was sent before it"
+            )
+        });
+    }
+
+    /// Sends a CONNECT.
+    fn greet(&mut self, party: PartyId, side: usize, now: Nanos, outbox: &mut Outbox) {
+        let one = &mut self.parties[party.0];
+        one.front = side;
+        one.phase = Phase::Greeting;
+        one.greeted_at = now;
+        if one.renews && one.role.habit != Habit::Reader {
+            one.bounds = self.books.renewing(party);
+        } else if one.is_mortal() {
+            one.bounds = self.books.bounds(party);
         }
+        let out = outbox.buffer(Self::conn(party, side));
+        let Some(plan) = one.role.will else { return one.greet(None, out) };
+        let number = self.books.will_made(plan.route);
+        one.next_will = Some(number);
+        let (route, payload) = (&self.cast.routes[plan.route.0], self.cast.payload(plan.route, number));
+        one.greet(Some((&route.topic, &payload, route.qos)), out);
     }
 
     fn subscribed(&mut self, party: PartyId, refused: usize, now: Nanos, outbox: &mut Outbox) {
         self.counts.subscriptions += 1;
         let one = &mut self.parties[party.0];
         let Some(asking) = one.asking.take() else {
-            return self.breach(party, "a SUBACK without a SUBSCRIBE".to_owned(), outbox);
+            return self.breach(party, "a SUBACK without a SUBSCRIBE".to_owned(), now, outbox);
         };
         if refused > 0 {
             one.filters[asking.filter].standing = Known::No;
             one.retry_at = now.after(RETRY_NS);
             self.counts.closed_by_broker += 1;
-            return self.hang_up(party, outbox);
+            return self.hang_up(party, now, outbox);
         }
         one.filters[asking.filter].standing = Known::Yes;
-        self.books.subscribed(party, &one.role.filters[asking.filter].topics);
+        let filter = &one.role.filters[asking.filter];
+        if let Some(group) = filter.group.filter(|_| one.role.habit == Habit::Steady) {
+            self.books.group_joined(group);
+        }
+        self.books.subscribed(party, &filter.topics);
     }
 
-    fn unsubscribed(&mut self, party: PartyId) {
+    fn unsubscribed(&mut self, party: PartyId, unknown: usize) {
         self.counts.subscriptions += 1;
         let one = &mut self.parties[party.0];
         if let Some(asking) = one.asking.take() {
+            if unknown > 0 && asking.stood {
+                let (name, filter) = (&one.role.client_id, &one.role.filters[asking.filter].text);
+                self.flaws
+                    .add(Flaw::SubscriptionLost, || format!("{name}, {filter:?}, in cycle {}", self.cycle));
+            }
             one.filters[asking.filter].standing = Known::No;
             self.books.unsubscribed(party, &one.role.filters[asking.filter].topics);
         }
     }
 
     /// A client breaks with a broker that has broken the protocol.
-    fn breach(&mut self, party: PartyId, what: String, outbox: &mut Outbox) {
+    fn breach(&mut self, party: PartyId, what: String, now: Nanos, outbox: &mut Outbox) {
         self.flaws.add(Flaw::Protocol, || {
             format!("{} in cycle {}: {what}", self.parties[party.0].role.client_id, self.cycle)
         });
-        self.hang_up(party, outbox);
-    }
-
-    fn delivered(&mut self, party: PartyId, topic: &str, payload: &[u8], mark: Mark) {
-        let is_reader = self.parties[party.0].role.habit == Habit::Reader;
-        if is_reader && payload.is_empty() {
-            return; // A removal that is published while the reader is there.
-        }
-        let cycle = self.cycle;
-        let Some((route, number)) =
-            self.cast.recognise(payload).filter(|(route, _)| self.cast.routes[route.0].topic == topic)
-        else {
-            let name = self.name(party).to_owned();
-            return self.flaws.add(Flaw::Corrupted, || {
-                format!(
-                    "{name} got {} bytes on {topic:?} that nobody sent there, in cycle {cycle}",
-                    payload.len()
-                )
-            });
-        };
-        if is_reader {
-            return self.read(route, number, mark.retain);
-        }
-        let granted = self.granted(party, route);
-        if mark.retain || granted.is_none_or(|qos| qos != mark.qos) {
-            let said = self.say(party, route, number);
-            return self.flaws.add(Flaw::Foreign, || format!("{said}, with {mark:?}"));
-        }
-        let arrival = self.books.arrived(party, route, number);
-        let (flaw, why) = match arrival {
-            Some(Arrival::First | Arrival::Again) => return,
-            Some(Arrival::OutOfOrder) => (Flaw::OutOfOrder, "after a later one"),
-            Some(Arrival::Twice) => (Flaw::Duplicated, "again"),
-            Some(Arrival::Barred) => (Flaw::Foreign, "after its subscription or session had ended"),
-            None => (Flaw::Foreign, "before it was sent"),
-        };
-        let said = self.say(party, route, number);
-        self.flaws.add(flaw, || format!("{said} {why}, DUP {}", mark.dup));
-    }
-
-    /// The QoS at which messages of a route come to a subscriber.
-    fn granted(&self, party: PartyId, route: RouteId) -> Option<QoS> {
-        let plan = &self.cast.routes[route.0];
-        let topic = plan.shared_topic?;
-        let filter =
-            self.parties[party.0].role.filters.iter().find(|filter| filter.topics.contains(&topic))?;
-        Some(filter.qos.min(plan.qos))
-    }
-
-    fn read(&mut self, route: RouteId, number: u32, retained: bool) {
-        let Some(reading) = &mut self.reading else { return };
-        self.counts.retained += u64::from(retained);
-        let topic = &self.cast.routes[route.0].topic;
-        match reading.give(route, number, retained, &self.books) {
-            Given::Fresh => {}
-            Given::Stale(floor) => self.flaws.add(Flaw::StaleRetained, || {
-                format!(
-                    "{topic}: write {number} was given in cycle {}, write {floor} was acknowledged",
-                    self.cycle
-                )
-            }),
-            Given::Unknown => self.flaws.add(Flaw::Foreign, || format!("{topic}: write {number}, retained")),
-        }
-    }
-
-    /// Counts a message that is lost.
-    pub(crate) fn add_loss(&mut self, loss: Loss) {
-        let said = self.say(loss.party, loss.route, loss.number);
-        let how = match loss.acked_in {
-            0 => "never came and was never acknowledged either".to_owned(),
-            cycle => format!("acknowledged in cycle {cycle}, never came"),
-        };
-        self.flaws.add(Flaw::Lost, || format!("{said}: {how}"));
-    }
-
-    /// Who got what, for examples.
-    pub(crate) fn say(&self, party: PartyId, route: RouteId, number: u32) -> String {
-        let plan = &self.cast.routes[route.0];
-        format!(
-            "{}: message {number} of {} on {} at QoS {}, in cycle {}",
-            self.name(party),
-            self.name(plan.publisher),
-            plan.topic,
-            if plan.qos == QoS::ExactlyOnce { 2 } else { 1 },
-            self.cycle
-        )
+        self.hang_up(party, now, outbox);
     }
 }
 
@@ -354,14 +269,10 @@ impl Script for Stage {
             // A takeover: what still comes on the other connection is as good as lost on the way.
             self.counts.takeovers += 1;
             one.sides[one.front] = Side::Abandoned;
-            one.detach();
+            self.let_go(party, now, now);
         }
-        one.front = side;
-        one.phase = Phase::Greeting;
-        if one.renews && one.role.habit != Habit::Reader {
-            one.bounds = self.books.renewing(party);
-        }
-        one.greet(outbox.buffer(conn));
+        self.greet(party, side, now, outbox);
+        let one = &mut self.parties[party.0];
         if !one.renews && one.session == Known::No {
             one.session = Known::Doubtful;
         }
@@ -383,7 +294,7 @@ impl Script for Stage {
                 }
                 Ok(None) => return used,
                 Err(fault) => {
-                    self.breach(party, fault.to_string(), outbox);
+                    self.breach(party, fault.to_string(), now, outbox);
                     return bytes.len();
                 }
             }
@@ -396,8 +307,15 @@ impl Script for Stage {
         let was = std::mem::replace(&mut one.sides[side], Side::Closing);
         if was == Side::Open && one.front == side {
             self.counts.closed_by_broker += u64::from(self.is_up);
-            one.detach();
             one.retry_at = now.after(RETRY_NS);
+            let greeted_at = one.greeted_at;
+            self.let_go(party, greeted_at, now);
+        } else if was == Side::Parting
+            && self.is_up
+            && let (Some(plan), Some(number)) = (one.role.will, one.parting_will.take())
+        {
+            // The broker has read the DISCONNECT, or it would not have closed [MQTT5-3.14.4-3] [MQTT311-3.14.4-3].
+            self.will_void(plan.route, number);
         }
     }
 
@@ -411,7 +329,7 @@ impl Cast {
     /// How a message of a route is sent.
     pub(crate) fn envelope(&self, route: RouteId) -> Envelope {
         let plan = &self.routes[route.0];
-        Envelope { qos: plan.qos, retain: plan.shared_topic.is_none(), expiry_seconds: None }
+        Envelope { qos: plan.qos, retain: plan.kind == RouteKind::Kept, expiry_seconds: None }
     }
 }
 

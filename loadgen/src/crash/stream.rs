@@ -21,6 +21,8 @@ pub(crate) struct Stream {
     excused: BTreeSet<u32>,
     /// Must not come: from the first number up to, not including, the second.
     barred: Vec<(u32, u32)>,
+    /// Must not come, one by one.
+    forbidden: BTreeSet<u32>,
     /// Since the broker confirmed the end of the subscription: nothing from here on.
     barred_from: Option<u32>,
     /// Whether a second arrival is a violation.
@@ -82,6 +84,7 @@ impl Stream {
     fn is_barred(&self, number: u32) -> bool {
         self.barred_from.is_some_and(|from| number >= from)
             || self.barred.iter().any(|(from, until)| (*from..*until).contains(&number))
+            || self.forbidden.contains(&number)
     }
 
     /// The subscription is confirmed: everything from `from` on is owed.
@@ -126,6 +129,26 @@ impl Stream {
         }
     }
 
+    /// An excused message must come after all.
+    pub(crate) fn demand(&mut self, number: u32) {
+        self.excused.remove(&number);
+        let is_owed = self.owed_from.is_some_and(|from| number >= from);
+        if is_owed && self.possible.remove(&number) {
+            self.missing.insert(number);
+        }
+    }
+
+    /// An excused message must not come any more; whether it has come already.
+    pub(crate) fn forbid(&mut self, number: u32) -> bool {
+        let is_open = self.excused.remove(&number) | self.possible.remove(&number) || number >= self.next;
+        // From here on it is not missed either.
+        if number >= self.next {
+            self.excused.insert(number);
+        }
+        self.forbidden.insert(number);
+        !is_open
+    }
+
     /// Owed messages that have not come, when `sent` were sent.
     pub(crate) fn pending(&self, sent: u32) -> usize {
         let Some(from) = self.owed_from else { return 0 };
@@ -135,15 +158,14 @@ impl Stream {
         self.missing.len() + ahead.saturating_sub(excused)
     }
 
-    /// All that could come has come: gives what is lost, and begins a new page.
-    pub(crate) fn settle(&mut self, sent: u32) -> Vec<u32> {
+    /// All before `bound` that could come has come: gives what is lost, and begins a new page.
+    pub(crate) fn settle(&mut self, bound: u32) -> Vec<u32> {
         if let Some(from) = self.owed_from {
-            for number in from.max(self.next)..sent {
-                self.pass(number);
-            }
+            let passed = (from.max(self.next)..bound).filter(|number| !self.excused.contains(number));
+            self.missing.extend(passed);
         }
-        self.next = self.next.max(sent);
-        self.excused.clear();
+        self.next = self.next.max(bound);
+        self.excused = self.excused.split_off(&bound);
         let lost: Vec<u32> = std::mem::take(&mut self.missing).into_iter().collect();
         // If one of them comes after all it is late, not there twice.
         self.possible = lost.iter().copied().collect();
@@ -236,6 +258,39 @@ mod tests {
             [2, 3, 4].map(|number| stream.arrive(number)),
             [Arrival::Barred, Arrival::First, Arrival::First]
         );
+    }
+
+    #[test]
+    fn what_is_open_over_a_page_may_come_and_may_then_be_demanded_or_forbidden() {
+        for (demands, expected) in [(true, Arrival::First), (false, Arrival::Barred)] {
+            let mut stream = owed(true);
+            stream.arrive(0);
+            stream.excuse(1);
+            assert!(stream.settle(1).is_empty());
+            if demands {
+                stream.demand(1);
+                assert_eq!(stream.pending(2), 1);
+            } else {
+                assert!(!stream.forbid(1), "it has not come yet");
+            }
+            assert_eq!(stream.arrive(1), expected);
+        }
+        let mut stream = owed(true);
+        stream.excuse(0);
+        stream.arrive(0);
+        assert!(stream.forbid(0), "it has come");
+        stream.excuse(1);
+        stream.demand(1);
+        assert_eq!(stream.settle(2), [1]);
+    }
+
+    #[test]
+    fn what_is_forbidden_is_not_missed() {
+        let mut stream = owed(true);
+        stream.excuse(0);
+        assert!(!stream.forbid(0));
+        assert_eq!((stream.pending(1), stream.settle(1)), (0, vec![]));
+        assert_eq!(stream.arrive(0), Arrival::Barred);
     }
 
     #[test]

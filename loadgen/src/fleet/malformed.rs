@@ -131,7 +131,7 @@ impl Fleet<'_> {
             | Notice::Published { .. }
             | Notice::Refused { .. }
             | Notice::Subscribed { .. }
-            | Notice::Unsubscribed
+            | Notice::Unsubscribed { .. }
             | Notice::Pong => {
                 if phase == Phase::Up {
                     self.tolerated(member, "was answered as if nothing were wrong", outbox);

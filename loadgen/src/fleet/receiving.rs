@@ -110,7 +110,7 @@ impl Fleet<'_> {
                 self.first_word(member, now);
             }
             Notice::Disconnected { code } => self.on_disconnect(member, code),
-            Notice::Unsubscribed | Notice::Nothing => {}
+            Notice::Unsubscribed { .. } | Notice::Nothing => {}
         }
     }
 

@@ -159,7 +159,7 @@ impl Hears for Fleet {
             Notice::Nothing | Notice::Pong => {}
             Notice::Connected { .. }
             | Notice::Subscribed { .. }
-            | Notice::Unsubscribed
+            | Notice::Unsubscribed { .. }
             | Notice::Delivered { .. }
             | Notice::Published { .. }
             | Notice::Refused { .. }

@@ -212,7 +212,7 @@ impl Fill {
             Notice::Disconnected { code } => {
                 self.failures.note(format_args!("disconnected by the broker: {code:?}"));
             }
-            Notice::Delivered { .. } | Notice::Unsubscribed | Notice::Pong | Notice::Nothing => {}
+            Notice::Delivered { .. } | Notice::Unsubscribed { .. } | Notice::Pong | Notice::Nothing => {}
         }
     }
 }

@@ -309,7 +309,7 @@ impl Hears for Keepers {
             Notice::Subscribed { .. } | Notice::Pong | Notice::Nothing => {}
             Notice::Connected { .. }
             | Notice::Refused { .. }
-            | Notice::Unsubscribed
+            | Notice::Unsubscribed { .. }
             | Notice::Disconnected { .. } => self.failures.note(format_args!("unexpected: {notice:?}")),
         }
     }

@@ -169,7 +169,7 @@ impl Hears for Subscribers {
                 }
                 self.ask(conn, outbox);
             }
-            Notice::Unsubscribed => {
+            Notice::Unsubscribed { .. } => {
                 let asked = u64::from(self.asked[conn.index()]);
                 let per_packet = u64::from(self.plan.per_packet.max(1));
                 let last_packet = if asked % per_packet == 0 { per_packet } else { asked % per_packet };

@@ -465,7 +465,7 @@ impl Hears for Traffic {
             Notice::Disconnected { code } => {
                 self.failures.note(format_args!("disconnected by the broker: {code:?}"));
             }
-            Notice::Unsubscribed | Notice::Pong | Notice::Nothing => {}
+            Notice::Unsubscribed { .. } | Notice::Pong | Notice::Nothing => {}
         }
     }
 }

@@ -397,7 +397,7 @@ impl Fleet {
             Notice::Disconnected { code } => {
                 self.recorder.fail("disconnected by the broker", format_args!("{code:?}"))
             }
-            Notice::Unsubscribed | Notice::Nothing => {}
+            Notice::Unsubscribed { .. } | Notice::Nothing => {}
         }
     }
 }
