@@ -34,6 +34,10 @@ impl Stage {
         self.decide_will(party, session_present, now);
         let one = &mut self.parties[party.0];
         one.phase = Phase::Present;
+        if one.absence == Absence::Unclear && one.is_mortal() && session_present {
+            self.doubt_subscriptions(party);
+        }
+        let one = &mut self.parties[party.0];
         one.absence = Absence::None;
         match (expected, session_present) {
             (Known::Yes, false) => {
@@ -79,6 +83,15 @@ impl Stage {
             return;
         }
         self.resume(party, outbox);
+    }
+
+    /// The session that is there may be one that an unanswered CONNECT began, after the end of the one before.
+    fn doubt_subscriptions(&mut self, party: PartyId) {
+        let one = &mut self.parties[party.0];
+        for (number, filter) in one.filters.iter_mut().enumerate() {
+            filter.standing = Known::Doubtful;
+            self.books.unsubscribing(party, &one.role.filters[number].topics);
+        }
     }
 
     /// The broker has no session of this client: neither has the client any more.

@@ -324,7 +324,11 @@ impl State {
         let answer =
             if exactly_once { Packet::PubRec(Ack::success(id)) } else { Packet::PubAck(Ack::success(id)) };
         let bytes = encoded(session.version, &answer);
-        if self.fault == Fault::AnswersLate && !exactly_once && session.late.is_none() && id.get() % 16 == 0 {
+        if self.fault == Fault::AnswersLate
+            && !exactly_once
+            && session.late.is_none()
+            && id.get().is_multiple_of(16)
+        {
             session.late = Some(id);
         } else {
             out.push((client.to_owned(), bytes));
@@ -366,7 +370,7 @@ impl State {
         let groups: BTreeSet<String> = filters.filter(matches).cloned().collect();
         for group in groups {
             self.share(&group, message, out);
-            if self.fault == Fault::SharesTwice && message.payload.len() % 8 == 0 {
+            if self.fault == Fault::SharesTwice && message.payload.len().is_multiple_of(8) {
                 self.share(&group, message, out);
             }
         }

@@ -80,6 +80,9 @@ impl ShardCore {
             rare.user_name = session.user_name;
             rare.stored = Some(stored);
         }
+        if session.detached_at_ms.is_none() {
+            self.record_count_begun(id, session.session, &mut actions);
+        }
         for packet_id in session.incoming.iter().filter_map(|id| PacketId::new(*id)) {
             self.await_release_of(id.index, packet_id);
             self.restore_sent(session.session, packet_id.get());
@@ -88,6 +91,19 @@ impl ShardCore {
             self.restore_subscription(id, subscription, &mut actions);
         }
         self.durable.restoring.wishes.append(&mut actions.list);
+    }
+
+    /// Nobody knows when a connection ended that was there when the broker did. What counts from its end counts from this start,
+    /// and goes on counting over the next one.
+    fn record_count_begun(&mut self, id: SessionId, number: SessionNo, actions: &mut Actions) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let will = session.will();
+        let counts = session.expires_at().is_some() || will.is_some_and(|will| will.delay_seconds > 0);
+        if counts {
+            let (expiry_seconds, keeps_will) = (session.expiry_seconds, will.is_some());
+            let at_ms = session.detached_at.to_wall(self.now).0;
+            self.record(Record::Detached { session: number, at_ms, expiry_seconds, keeps_will }, actions);
+        }
     }
 
     /// Takes a retained message back whose topic has its home here.

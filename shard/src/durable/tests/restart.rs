@@ -155,6 +155,24 @@ fn a_client_that_is_back_at_once_after_a_restart_does_not_take_a_due_will_back()
 }
 
 #[test]
+fn what_counts_from_a_restart_goes_on_counting_over_the_next_ones() {
+    // [MQTT5-4.1.0-2] [MQTT5-3.1.2-8]: connected when the broker is killed for the first time, and not back since.
+    let mut world = World::durable(Mqtt::default(), 1);
+    watcher(&mut world);
+    world.connect(&leaving("will", 1_000, 50));
+    world.connect(&leaving("c", 50, 1_000));
+    world.crash();
+    for _ in 0..2 {
+        world.advance(30);
+        world.crash();
+    }
+    world.advance(1);
+    assert!(!comes_back(&mut world, "c")[0].contains("present"));
+    let back = comes_back(&mut world, "watcher");
+    assert_eq!(back.iter().filter(|line| line.starts_with("PUBLISH w")).count(), 2, "{back:?}");
+}
+
+#[test]
 fn a_will_that_was_withdrawn_stays_so() {
     // [MQTT5-3.1.2-10] [MQTT5-3.14.4-3]
     let mut world = World::durable(Mqtt::default(), 1);
