@@ -35,7 +35,8 @@ fn broker() {
 fn run(fault: Fault, further: &[&str]) -> (i32, Value) {
     let own = std::env::current_exe().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_dunlin-loadgen"))
-        .args(["crash", "--json", "--patience", "1", "--audit-every", "4", "--kill-after", "30-150"])
+        .args(["crash", "--json", "--patience", "1", "--audit-every", "4"])
+        .args(if further.contains(&"--kill-after") { [].as_slice() } else { &["--kill-after", "30-150"] })
         .args(["--publishers", "4", "--window", "6", "--backlog", "100"])
         .args(further)
         .args([
@@ -212,8 +213,9 @@ fn delayed_wills_of_clients_that_are_back_in_time_are_found() {
 
 #[test]
 fn sessions_whose_end_is_counted_anew_at_each_start_are_found() {
-    let slow = ["--cycles", "14", "--kill-after", "300-500", "--mortals", "12"];
-    check_with(Fault::CountsAnew, &slow, "session_unexpected", &["will_lost", "foreign"]);
+    // What such a session has of messages from before its end depends on the moment.
+    let slow = ["--cycles", "8", "--kill-after", "300-500", "--mortals", "12"];
+    check_with(Fault::CountsAnew, &slow, "session_unexpected", &["lost", "will_lost", "foreign"]);
 }
 
 #[test]

@@ -387,7 +387,11 @@ mod tests {
         let everything =
             |role: &super::super::cast::Role| role.filters.iter().any(|filter| filter.topics.len() == 6);
         let party = PartyId(cast.roles.iter().position(everything).unwrap());
-        (cast, books, party, RouteId(1))
+        let is_it = |plan: &super::super::cast::RoutePlan| {
+            plan.topic_index == Some(0) && plan.qos == QoS::ExactlyOnce
+        };
+        let route = RouteId(cast.routes.iter().position(is_it).unwrap());
+        (cast, books, party, route)
     }
 
     #[test]

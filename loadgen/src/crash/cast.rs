@@ -127,7 +127,8 @@ impl Cast {
                 cast.add_member(group, number, topics);
             }
         }
-        let filters = vec![Filter { text: "keep/#".to_owned(), ..Filter::of(0, QoS::AtLeastOnce) }];
+        let filters =
+            vec![Filter { text: "keep/#".to_owned(), topics: Vec::new(), ..Filter::of(0, QoS::AtLeastOnce) }];
         let reader = cast.role("reader", 0, Habit::Reader, Version::V5);
         cast.roles.push(Role { filters, ..reader });
         cast

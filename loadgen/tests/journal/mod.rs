@@ -600,7 +600,7 @@ fn route(state: &mut State, journal: &mut File, told: &Receiver<Told>) {
             Err(_) => (PASSED, usize::MAX, Vec::new()),
         };
         count += 1;
-        if state.fault == Fault::Dies && count == 3_000 {
+        if state.fault == Fault::Dies && count == 500 {
             std::process::exit(7);
         }
         let owner = owners.get(from).cloned().unwrap_or_default();

@@ -26,7 +26,8 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 /// (SO_REUSEPORT) and each would serve a part of the clients.
 ///
 /// A broker that was killed leaves its listening sockets to the kernel, which takes its rings down some time after the process
-/// has gone: therefore an address in use is looked at again for a second.
+/// has gone: therefore an address in use is looked at again for three seconds (on a
+/// machine that is short of CPU one was not enough).
 #[expect(clippy::disallowed_methods, reason = "sleeps while the process starts, before there are shards")]
 pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
     for _ in 0..CHECKS_FREE {
@@ -197,7 +198,7 @@ fn check(result: i32) -> io::Result<i32> {
 }
 
 /// How often an address in use is looked at again, and how long after the last look.
-const CHECKS_FREE: u32 = 20;
+const CHECKS_FREE: u32 = 60;
 const CHECK_FREE_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

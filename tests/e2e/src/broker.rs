@@ -107,6 +107,22 @@ impl Start {
         ended
     }
 
+    /// Starts it where it may not start.
+    ///
+    /// # Errors
+    /// How it ended, if it did so instead of listening.
+    pub fn try_start(self) -> Result<Broker, Ended> {
+        let (mut program, folder) = self.spawn();
+        let Some(line) =
+            program.line_or_end("line that says where it listens", |line| listening_at(line).is_some())
+        else {
+            return Err(program.end());
+        };
+        let address = listening_at(&line).expect("the line was accepted for its address");
+        program.line("line that says that it is ready", |line| line == "ready");
+        Ok(Broker { address, process: Some(Process { program, folder }) })
+    }
+
     fn spawn(self) -> (Program, Folder) {
         assert!(external().is_none(), "this test needs a broker of its own; unset DUNLIN_E2E_BROKER");
         let folder = Folder::new();

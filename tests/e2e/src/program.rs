@@ -88,17 +88,22 @@ impl Program {
 
     /// Waits for a line that `wanted` accepts, among those not waited for yet, and returns its text.
     pub fn line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.line_or_end(what, wanted).unwrap_or_else(|| self.fail(&format!("ended without {what}")))
+    }
+
+    /// As [`Self::line`]; `None` if the program ends without it.
+    pub fn line_or_end(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let until = Instant::now() + DEADLINE;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if wanted(line.text()) {
-                        return line.text().to_owned();
+                        return Some(line.text().to_owned());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.fail(&format!("no {what} in time")),
-                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("ended without {what}")),
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }

@@ -283,3 +283,91 @@ fn the_numbers_of_the_log_are_told() {
     let line = broker.program().line("dump of the log's numbers", |line| line.contains(" store "));
     assert!(line.contains("store.syncs=") && line.contains("store.disk_bytes.count="), "{line}");
 }
+
+/// The numbers of the messages that wait for the session; `None` if there is no session.
+fn all_that_waits(broker: &Broker) -> Option<Vec<u32>> {
+    let (mut away, answer) = Client::connect_with(broker, lasting("away"));
+    if !answer.connack().session_present {
+        return None;
+    }
+    // What waits comes before the answer to a message of its own.
+    away.subscribe("end", QoS::AtLeastOnce);
+    let mut publisher = Client::connect(broker, Version::V5, "pub");
+    publisher.publish("end", b"payload-99-end", QoS::AtLeastOnce);
+    let mut got = Vec::new();
+    loop {
+        let message = away.message();
+        let text = std::str::from_utf8(message.publish().payload).expect("text");
+        match text["payload-".len()..][..2].parse().expect("a number") {
+            99 => break,
+            number => got.push(number),
+        }
+    }
+    away.goodbye();
+    assert!(got.is_sorted() && got.iter().all(|number| *number < 20), "{got:?}");
+    Some(got)
+}
+
+/// How a file is spoiled, in words and in deed.
+type Spoiling = (&'static str, fn(&mut Vec<u8>));
+
+const SPOILINGS: [Spoiling; 5] = [
+    ("its first byte flipped", |bytes| bytes[0] ^= 0x55),
+    ("a byte of its head flipped", |bytes| bytes[20] ^= 0x55),
+    ("the middle of what is written flipped", |bytes| {
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes[used / 2] ^= 0x55;
+    }),
+    ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+    ("emptied", Vec::clear),
+];
+
+/// Each kind of file: manifest and copy, segments, the index. The program starts and says what is wrong, or refuses and names
+/// what; it never panics, hands out nothing that was never sent, and what it took over is there at the next start.
+#[test]
+fn whatever_file_is_spoiled_the_program_starts_or_says_why_not() {
+    let folder = Folder::new();
+    let data = folder.path().join("data");
+    store_twenty(&data);
+    let whole: Vec<(PathBuf, Vec<u8>)> =
+        files(&data).into_iter().map(|path| (path.clone(), read(&path))).collect();
+    let (mut started, mut hurt) = (0, 0);
+    for (path, bytes) in whole.iter().filter(|(_, bytes)| bytes.len() > 20) {
+        for (how, spoil) in SPOILINGS {
+            let what = format!("{}: {how}", path.display());
+            std::fs::remove_dir_all(&data).unwrap();
+            for (path, bytes) in &whole {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                write(path, bytes);
+            }
+            let mut spoiled = bytes.clone();
+            spoil(&mut spoiled);
+            write(path, &spoiled);
+            let mut broker = match Start::new().data_dir(&data).try_start() {
+                Ok(broker) => broker,
+                Err(ended) => {
+                    assert_eq!(ended.status.code(), Some(1), "{what}: {}", ended.err);
+                    let name = path.file_name().unwrap().to_string_lossy();
+                    let text = &ended.err;
+                    assert!(text.contains("dunlin: ") && text.contains(&*name), "{what}: {text}");
+                    continue;
+                }
+            };
+            started += 1;
+            let got = all_that_waits(&broker);
+            let text = broker.program().text();
+            assert!(!text.contains("panicked"), "{what}: {text}");
+            if got != Some((0..20).collect()) {
+                hurt += 1;
+                // Of a log whose only segment is empty nothing can tell that it was not new, unless the index had got that far.
+                let is_told = text.contains("DAMAGED") || text.contains("was cut") || how == "emptied";
+                assert!(is_told, "{what}: {got:?} without a word: {text}");
+            }
+            broker.kill();
+            let broker = Start::new().data_dir(&data).start();
+            let again = all_that_waits(&broker);
+            assert!(again.as_ref().is_none_or(Vec::is_empty), "{what}: taken and here again: {again:?}");
+        }
+    }
+    assert!(started > 20 && hurt > 0, "{started} started, {hurt} of them with losses");
+}
