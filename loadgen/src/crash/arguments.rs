@@ -111,7 +111,10 @@ What must hold, whatever the moment:
   * a message that was acknowledged reaches every session that was subscribed: QoS 1 at least once, QoS 2 exactly once;
   * what one publisher sent to one topic at one QoS comes in order;
   * sessions and subscriptions whose CONNACK, SUBACK or UNSUBACK was seen are as they were acknowledged;
-  * a retained message is never older than the last acknowledged one, and an acknowledged removal stays.
+  * a retained message is never older than the last acknowledged one, and an acknowledged removal stays;
+  * a shared group gets each message, at QoS 2 once, also what a member leaves behind whose session ends;
+  * a Will comes when it is due, by its delay or by the end of its session, and not if its client said goodbye or is back in time;
+  * sessions end when they should, also while no broker runs; PUBACKs come in order.
 
   SIGKILL leaves everything that the broker has written with the kernel. So this proves that nothing is acknowledged before
   it is written; that it is also synced takes a power cut, or a disk that lies (for Dunlin: `cargo sim`).

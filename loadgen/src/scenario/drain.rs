@@ -152,7 +152,7 @@ impl<'meter> Drain<'meter> {
             Notice::Published { .. }
             | Notice::Refused { .. }
             | Notice::Subscribed { .. }
-            | Notice::Unsubscribed
+            | Notice::Unsubscribed { .. }
             | Notice::Nothing => {}
         }
     }
