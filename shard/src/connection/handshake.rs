@@ -205,6 +205,7 @@ impl ShardCore {
             return;
         }
         let Some(number) = self.number_session(id) else { return };
+        self.move_owed_will(number, actions);
         let Some(session) = self.sessions.get(id) else { return };
         let attached = record::Attached {
             session: number,

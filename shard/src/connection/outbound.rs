@@ -295,7 +295,7 @@ impl ShardCore {
     fn record_detached(&mut self, id: SessionId, actions: &mut Actions) {
         let Some(session) = self.sessions.get(id) else { return };
         let (Some(number), expiry_seconds) = (session.number(), session.expiry_seconds) else { return };
-        let keeps_will = session.will().is_some();
+        let keeps_will = session.will().is_some() || self.durable.owed_will(number).is_some();
         if expiry_seconds > 0 {
             let at_ms = self.now.wall.0;
             let detached = Record::Detached { session: number, at_ms, expiry_seconds, keeps_will };

@@ -41,6 +41,10 @@ impl ShardCore {
         let away = self.take_away(id).map_or_else(Away::default, |away| *away);
         self.durable.numbers.remove(number);
         self.forget_all_elsewhere(number, actions);
+        if self.move_owed_will(number, actions) {
+            // What follows may have to wait for other shards.
+            self.record(Record::WillGone { session: number }, actions);
+        }
         // Records are in order; only other shards have to be waited for.
         let promise = promise.of_other_shards();
         let sent = away.outgoing.iter().filter_map(|sent| Some((sent.message?, true)));

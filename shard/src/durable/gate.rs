@@ -329,7 +329,7 @@ impl ShardCore {
                 self.say_released(conn, session, packet_id, actions);
             }
             Owed::Record(record) => self.record(*record, actions),
-            Owed::WillGone(due) => self.record_will_gone(due.session(), actions),
+            Owed::WillGone(due) => self.record_will_gone(&due, actions),
             Owed::Postponed(postponed) => self.route_postponed(*postponed, actions),
         }
     }

@@ -19,7 +19,7 @@ impl ShardCore {
         let number = entry.number()?;
         let (outgoing, queue) = messages_of(entry);
         let is_away = entry.link.conn().is_none();
-        let will = entry.will().or_else(|| self.durable.waiting_will(number).filter(|_| is_away));
+        let will = entry.will().or_else(|| self.durable.owed_will(number));
         // What waits for its other takers is not recorded yet: after a crash its client sends it again.
         let is_recorded = |packet_id: &u16| !self.durable.has_postponed((number, *packet_id));
         let incoming = entry.traffic.windows.iter().flat_map(|windows| windows.incoming.iter());

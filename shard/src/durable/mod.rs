@@ -5,7 +5,8 @@
 //! hears [`crate::Event::Stored`]. `taking.rs` collects who gets a message and records it once; `gate.rs` keeps what may not
 //! be said yet; `confirm.rs` is the same between shards; `away.rs` is a session without a connection, `waking.rs` reads its
 //! messages back; `image.rs` and `reclaim.rs` say again what still holds of a part of the log that is about to be freed;
-//! `restore.rs` begins after a restart; `wills.rs` keeps Wills while a disk is full.
+//! `restore.rs` begins after a restart; `owed.rs` keeps Wills in the log until they are published; `wills.rs` keeps them while a
+//! disk is full.
 
 mod away;
 mod confirm;
@@ -14,6 +15,7 @@ mod gate;
 mod image;
 mod line;
 mod once;
+mod owed;
 mod publish;
 mod reclaim;
 mod restore;
@@ -41,6 +43,8 @@ use self::gate::Gate;
 pub(crate) use self::gate::{AckKind, Owed, Promise};
 pub(crate) use self::image::will_record;
 use self::once::Origins;
+pub(crate) use self::owed::OwedWillNo;
+use self::owed::OwedWills;
 pub(crate) use self::publish::Postponed;
 use self::restore::Restoring;
 use self::taking::Taking;
@@ -82,6 +86,8 @@ pub(crate) struct Durable {
     restoring: Restoring,
     /// Whether there is room on the shards' disks, and the Wills that wait for it.
     room: Room,
+    /// Wills of durable sessions, until all who get them have them.
+    owed_wills: OwedWills,
 }
 
 /// A message that was taken out of a queue and given a packet identifier.
@@ -118,6 +124,7 @@ impl Durable {
             estates: BTreeMap::new(),
             restoring: Restoring::default(),
             room: Room::default(),
+            owed_wills: OwedWills::default(),
         }
     }
 
@@ -301,6 +308,10 @@ impl ShardCore {
         assert!(
             durable.waiting_wills() == 0 || durable.is_full_somewhere(),
             "a Will waits although there is room"
+        );
+        assert!(
+            durable.owed_wills.len() == 0 || durable.is_full_somewhere() || durable.has_failed_somewhere(),
+            "the log keeps a Will that was published"
         );
         assert!(durable.done.is_none() && durable.sent.is_empty(), "something noted was not recorded");
         assert!(self.durable.confirmations.iter().all(Confirmations::is_idle), "a shard waits");

@@ -20,6 +20,10 @@ impl ShardCore {
         self.flush_notes(actions);
         match record {
             Record::Published(published) => self.reclaim_published(*published, actions),
+            Record::Session(image) if self.durable.is_ghost(image.session) => {
+                self.metrics.count(Counter::StoreReclaimed);
+                self.record(Record::Session(image), actions);
+            }
             Record::Session(image) => {
                 let stored = self
                     .session_numbered(image.session)

@@ -12,6 +12,7 @@ use dunlin_wire::topic::FilterKind;
 use dunlin_wire::types::{PacketId, QoS, SubscriptionOptions};
 
 use super::line::Line;
+use super::owed::Ghost;
 use super::{Away, Stored};
 use crate::action::{Action, Actions};
 use crate::connection::Hold;
@@ -51,6 +52,10 @@ impl ShardCore {
     /// Takes a session back whose home is this shard. Its client is away; its messages stay in the log until it comes back.
     pub fn restore_session(&mut self, session: record::Session, now: Now) {
         self.now = now;
+        if let Some(ghost) = Ghost::of(&session) {
+            self.restore_ghost(ghost);
+            return;
+        }
         let mut actions = Actions::default();
         if let Some(older) = self.sessions.find(&session.client_id) {
             // The end of the older one was not recorded any more.
@@ -177,6 +182,7 @@ impl ShardCore {
 
     /// Wills and ends of restored sessions go on counting; what is overdue comes with the first [`crate::Event::Timer`].
     fn begin_deadlines(&mut self) {
+        self.release_waiting_wills();
         for index in 0..self.sessions.index_end() {
             if let Some(id) = self.sessions.id_at(index)
                 && self.sessions.get(id).is_some_and(|entry| entry.deadline.is_none() && entry.is_durable())
@@ -259,7 +265,7 @@ pub(super) fn message_of(message: &record::Message) -> Message {
     .to_message()
 }
 
-fn will_of(will: &record::Will) -> Will {
+pub(super) fn will_of(will: &record::Will) -> Will {
     let peer = will.peer.parse().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     Will::restored(message_of(&will.message), will.delay_seconds, Peer::from(peer))
 }

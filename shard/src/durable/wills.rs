@@ -2,12 +2,12 @@
 //! and not refused as a client's message is.
 //!
 //! It waits as a whole if a shard is full to which it would go, so that nobody gets it twice: shards tell each other how their
-//! logs are. That of a durable session stays in the log as well until it is published, or until the client comes back and leaves
-//! another one; that of another session is in memory only.
+//! logs are. That of a durable session stays in the log as well until it is published (`owed.rs`); that of another session is in
+//! memory only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use dunlin_persist::{SessionNo, StoreState};
+use dunlin_persist::StoreState;
 
 use crate::action::{Action, Actions};
 use crate::core::ShardCore;
@@ -23,11 +23,8 @@ use crate::time::Mono;
 pub(super) struct Room {
     /// How the logs of shards are, as far as they have said so.
     states: BTreeMap<ShardId, StoreState>,
-    /// Wills by the durable session whose they were, then in order. About 100 B and the message for each; at most one for each end
-    /// of a connection that has one.
-    wills: BTreeMap<(Option<SessionNo>, u64), DueWill>,
-    /// Wills that ever waited.
-    drawn: u64,
+    /// Wills that wait, in order. About 100 B and the message for each; at most one for each end of a connection that has one.
+    wills: VecDeque<DueWill>,
     /// Whether the next step of publishing them is on its way.
     is_armed: bool,
 }
@@ -44,15 +41,9 @@ impl super::Durable {
         self.state == StoreState::Full || self.room.is_any(StoreState::Full)
     }
 
-    /// The last Will of a session that waits for room.
-    pub(super) fn waiting_will(&self, session: SessionNo) -> Option<&Will> {
-        let of_session = (Some(session), 0)..=(Some(session), u64::MAX);
-        self.room.wills.range(of_session).next_back().map(|(_, due)| due.will())
-    }
-
-    /// Whether a Will of a session waits for room.
-    pub(crate) fn has_waiting_will(&self, session: SessionNo) -> bool {
-        self.waiting_will(session).is_some()
+    /// Whether the disk of a shard has failed: what would have to be stored there is refused until the next start.
+    pub(super) fn has_failed_somewhere(&self) -> bool {
+        self.has_failed() || self.room.is_any(StoreState::Failed)
     }
 
     /// Wills that wait for room.
@@ -83,15 +74,13 @@ impl ShardCore {
 
     /// A Will whose time has come waits until there is room for it.
     pub(crate) fn wait_for_room(&mut self, due: DueWill) {
-        let room = &mut self.durable.room;
-        room.drawn += 1;
-        room.wills.insert((due.session(), room.drawn), due);
+        self.durable.room.wills.push_back(due);
     }
 
     /// A Will was published, and a shard had no room by then.
     pub(super) fn on_will_refused(&mut self, due: DueWill) {
         // A log that has failed has no room before the next start, where the Will is found again.
-        if !self.durable.has_failed() && !self.durable.room.is_any(StoreState::Failed) {
+        if !self.durable.has_failed_somewhere() {
             self.wait_for_room(due);
             self.release_waiting_wills();
         }
@@ -110,10 +99,11 @@ impl ShardCore {
         self.release_waiting_wills();
     }
 
-    /// If no disk is full, the Wills that wait are published from the next event on.
+    /// If no disk is full, and all shards have been restored, the Wills that wait are published from the next event on.
     pub(super) fn release_waiting_wills(&mut self) {
         let room = &self.durable.room;
-        if !room.wills.is_empty() && !room.is_armed && !self.durable.is_full_somewhere() {
+        let is_time = !self.durable.is_full_somewhere() && !self.is_restoring();
+        if !room.wills.is_empty() && !room.is_armed && is_time {
             self.durable.room.is_armed = true;
             self.deadlines.arm(Mono(self.now.mono.0 + 1), Due::Wills);
         }
@@ -126,7 +116,7 @@ impl ShardCore {
             if self.durable.is_full_somewhere() {
                 return;
             }
-            let Some((_, due)) = self.durable.room.wills.pop_first() else { return };
+            let Some(due) = self.durable.room.wills.pop_front() else { return };
             self.due_wills.push_back(due);
         }
         self.release_waiting_wills();

@@ -1,6 +1,5 @@
 //! The Will: a message that the broker publishes for a client that has gone (§3.1.2.5, §MQTT5 3.1.3.2).
 
-use dunlin_persist::{Record, SessionNo};
 use dunlin_wire::packet;
 use dunlin_wire::types::QoS;
 
@@ -8,7 +7,7 @@ use crate::action::Actions;
 use crate::config::Mqtt;
 use crate::connection::Refusal;
 use crate::core::{Asker, ShardCore};
-use crate::durable::{Owed, Promise};
+use crate::durable::{Owed, OwedWillNo, Promise};
 use crate::hooks::{Access, AccessRequest, Answer};
 use crate::ids::SessionId;
 use crate::message::{Message, MessageView};
@@ -33,19 +32,19 @@ pub(crate) struct Will {
 pub(crate) struct DueWill {
     will: Will,
     user_name: Option<Box<str>>,
-    /// The durable session whose it was.
-    session: Option<SessionNo>,
+    /// Its name among those that the log keeps until they are published.
+    owed: Option<OwedWillNo>,
 }
 
 impl DueWill {
-    /// The Will.
-    pub(crate) const fn will(&self) -> &Will {
-        &self.will
+    /// A Will that the log keeps, if `owed` names it there.
+    pub(crate) const fn new(will: Will, user_name: Option<Box<str>>, owed: Option<OwedWillNo>) -> Self {
+        Self { will, user_name, owed }
     }
 
-    /// The durable session whose it was.
-    pub(crate) const fn session(&self) -> Option<SessionNo> {
-        self.session
+    /// Its name among those that the log keeps until they are published.
+    pub(crate) const fn owed(&self) -> Option<OwedWillNo> {
+        self.owed
     }
 }
 
@@ -111,10 +110,11 @@ impl ShardCore {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let user_name = session.user_name().map(Into::into);
+        let user_name: Option<Box<str>> = session.user_name().map(Into::into);
         let number = session.number();
         if let Some(will) = session.take_will() {
-            self.due_wills.push_back(DueWill { will, user_name, session: number });
+            let owed = number.map(|number| self.durable.owe_will(number, &will, user_name.clone()));
+            self.due_wills.push_back(DueWill::new(will, user_name, owed));
         }
     }
 
@@ -172,17 +172,6 @@ impl ShardCore {
     fn answer_will(&mut self, due: DueWill, promise: Promise, actions: &mut Actions) {
         if self.durable.is_on() {
             self.answer(Owed::WillGone(Box::new(due)), promise, actions);
-        }
-    }
-
-    /// Records that the Will of a session is not to be published again. Not of one that is back, or was, with another Will, or has
-    /// ended.
-    pub(crate) fn record_will_gone(&mut self, session: Option<SessionNo>, actions: &mut Actions) {
-        let Some(number) = session else { return };
-        let entry = self.session_numbered(number).and_then(|id| self.sessions.get(id));
-        let is_over = entry.is_some_and(|entry| entry.conn().is_none() && entry.will().is_none());
-        if is_over && !self.durable.has_waiting_will(number) {
-            self.record(Record::WillGone { session: number }, actions);
         }
     }
 }

@@ -154,6 +154,80 @@ fn a_client_that_is_back_at_once_after_a_restart_does_not_take_a_due_will_back()
     }
 }
 
+/// How a durable session with a Will goes on after its connection: each replaces what its log says of the Will, and of the session.
+const RETURNS: [fn(&mut World, Client, Version, &str); 4] = [
+    // The connection breaks, and the client is back.
+    |world, client, version, id| {
+        world.drop_client(client);
+        resume(world, version, id);
+    },
+    // It is back before that is noticed.
+    |world, _, version, id| {
+        resume(world, version, id);
+    },
+    // It is back and wants a new session.
+    |world, _, version, id| {
+        let client = world.open();
+        world.send(client, &Packet::Connect(connect(version, id)));
+    },
+    // The operator ends its session.
+    |world, _, _, id| world.control(crate::Control::Kick { client_id: id.into() }),
+];
+
+#[test]
+fn a_will_that_another_shard_has_not_stored_outlives_what_replaces_it() {
+    // [MQTT5-3.1.2-8] [MQTT311-3.1.2-8]: it was promised with CONNACK.
+    for (shards, version) in [(1, Version::V5), (2, Version::V5), (2, Version::V311)] {
+        for (way, returns) in RETURNS.into_iter().enumerate() {
+            for is_cleaned in [false, true] {
+                for cut in 0.. {
+                    let mut world = World::durable(Mqtt::default(), usize::from(shards));
+                    let watcher_id = id_at(shards - 1, shards, "watcher");
+                    let watcher = come(&mut world, Version::V5, &watcher_id);
+                    subscribe(&mut world, watcher, "w", 1);
+                    world.drop_client(watcher);
+                    let id = id_at(0, shards, "c");
+                    let mut packet = Connect { clean_start: false, ..leaving(&id, 1_000, 0) };
+                    if !version.is_v5() {
+                        packet = Connect { version, ..packet };
+                        packet.will =
+                            packet.will.map(|will| Will { properties: WillProperties::default(), ..will });
+                        packet.properties = connect(version, &id).properties;
+                    }
+                    let (client, _) = world.connect(&packet);
+                    let kept = world.logs[0].total();
+                    if shards > 1 {
+                        world.logs[1].is_held = true;
+                    }
+                    if !is_cleaned {
+                        world.logs[0].limit = Some(kept + cut);
+                    }
+                    returns(&mut world, client, version, &id);
+                    let added = world.logs[0].total() - kept;
+                    if is_cleaned {
+                        world.reclaim(0, kept + cut);
+                    }
+                    world.crash();
+                    let sessions: u64 = world.cores.iter().map(|core| core.gauges().sessions).sum();
+                    assert!(sessions <= 2, "nobody sees a session that only keeps a Will");
+                    world.advance(1);
+                    let what = format!("{shards} shards, way {way}, cut {cut}, cleaned: {is_cleaned}");
+                    let back = comes_back(&mut world, &watcher_id);
+                    let wills = back.iter().filter(|line| line.starts_with("PUBLISH w")).count();
+                    assert!((1..=2).contains(&wills), "{what}: {back:?}");
+                    assert_nothing_is_owed(&world);
+                    world.crash();
+                    world.advance(1);
+                    assert_eq!(comes_back(&mut world, &watcher_id).len(), back.len(), "{what}: not again");
+                    if cut > added {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_counts_from_a_restart_goes_on_counting_over_the_next_ones() {
     // [MQTT5-4.1.0-2] [MQTT5-3.1.2-8]: connected when the broker is killed for the first time, and not back since.
