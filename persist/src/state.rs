@@ -18,7 +18,8 @@ use crate::record::{Attached, Message, MessageId, Outgoing, Record, Session, Ses
 pub(crate) struct State {
     sessions: HashMap<SessionNo, Box<Kept>, BuildHasherDefault<NumberHasher>>,
     retained: BTreeMap<Box<str>, Message>,
-    /// Sessions that [`State::take_sessions`] has left out, because a younger one has their client id.
+    /// Sessions that [`State::take_sessions`] has left out, because a younger one has their client id and nobody waits for what
+    /// they have.
     pub namesakes: Vec<SessionNo>,
     /// QoS 2 messages that sessions of other shards published: their identifiers, until they are free.
     taken: BTreeSet<(SessionNo, u16)>,
@@ -63,7 +64,7 @@ impl State {
     }
 
     /// Ends the connections that the log leaves open, as of `now_ms`, and drops what has expired. A session whose Will is
-    /// still to be published is kept even then: its shard publishes it.
+    /// still to be published, or whose messages may be for other members of a group, is kept even then: its shard ends it.
     pub(crate) fn close(&mut self, now_ms: u64) -> Closing {
         let mut closing = Closing::default();
         self.sessions.retain(|session, kept| {
@@ -74,7 +75,7 @@ impl State {
             let lives_ms = u64::from(kept.expiry_seconds) * 1_000;
             let is_over =
                 kept.expiry_seconds != u32::MAX && detached_at_ms.saturating_add(lives_ms) <= now_ms;
-            let is_dropped = is_over && kept.will.is_none();
+            let is_dropped = is_over && kept.will.is_none() && !kept.has_heirs();
             if is_dropped {
                 closing.expired.push(*session);
             }
@@ -95,20 +96,21 @@ impl State {
         sum
     }
 
-    /// The sessions, ascending by number, each with its queue in order. Where two have one client id (the end of the older was
-    /// lost to damage), the younger stays.
+    /// The sessions, ascending by number, each with its queue in order. Where two have one client id, the older has ended, and
+    /// that was not recorded any more: it is left out, unless it has messages that may be for other members of a group. Its Will
+    /// is not kept.
     pub(crate) fn take_sessions(&mut self) -> Vec<Box<Session>> {
         #[expect(clippy::iter_over_hash_type, reason = "sorted before anybody sees the order")]
         let mut sessions: Vec<_> = {
             let mut sessions = Vec::with_capacity(self.sessions.len());
             for (session, kept) in std::mem::take(&mut self.sessions) {
-                sessions.push(kept.into_session(session));
+                sessions.push((kept.has_heirs(), kept.into_session(session)));
             }
             sessions
         };
-        sessions.sort_unstable_by_key(|session| session.session);
+        sessions.sort_unstable_by_key(|(_, session)| session.session);
         self.namesakes = drop_older_namesakes(&mut sessions);
-        sessions
+        sessions.into_iter().map(|(_, session)| session).collect()
     }
 
     /// The retained messages, ascending by topic.
@@ -275,6 +277,14 @@ impl Kept {
         })
     }
 
+    /// Whether it has messages that other members of a shared subscription get when it ends `[MQTT5-4.8.2-4] [MQTT5-4.8.2-5]`.
+    /// Which of its messages came by one, the records of the messages say.
+    fn has_heirs(&self) -> bool {
+        let has_messages = !self.queue.is_empty() || self.outgoing.iter().any(|out| out.message.is_some());
+        let is_shared = |known: &Subscription| SHARED.iter().any(|prefix| known.filter.starts_with(prefix));
+        has_messages && self.subscriptions.iter().any(is_shared)
+    }
+
     fn subscribe(&mut self, subscription: Subscription) {
         match self.subscriptions.binary_search_by(|known| known.filter.cmp(&subscription.filter)) {
             Ok(at) => self.subscriptions[at] = subscription,
@@ -343,18 +353,32 @@ impl Kept {
     }
 }
 
-/// Returns their numbers, ascending.
-fn drop_older_namesakes(sessions: &mut Vec<Box<Session>>) -> Vec<SessionNo> {
+/// What a shared subscription begins with.
+const SHARED: [&str; 2] = ["$share/", "$queue/"];
+
+/// Drops those of the sessions, ascending and with whether they have heirs, that have a younger namesake and none. Returns their
+/// numbers, ascending.
+fn drop_older_namesakes(sessions: &mut Vec<(bool, Box<Session>)>) -> Vec<SessionNo> {
     let mut youngest: HashMap<&str, SessionNo> = HashMap::with_capacity(sessions.len());
     let mut older = Vec::new();
-    for session in sessions.iter() {
+    for (_, session) in sessions.iter() {
         older.extend(youngest.insert(&session.client_id, session.session));
     }
+    let mut dropped = Vec::new();
     if !older.is_empty() {
         older.sort_unstable();
-        sessions.retain(|session| older.binary_search(&session.session).is_err());
+        sessions.retain_mut(|(has_heirs, session)| {
+            if older.binary_search(&session.session).is_err() {
+                return true;
+            }
+            session.will = None;
+            if !*has_heirs {
+                dropped.push(session.session);
+            }
+            *has_heirs
+        });
     }
-    older
+    dropped
 }
 
 /// Spreads session numbers, which are counted and not chosen by anybody outside. Sixteen that follow each other stay together in the
@@ -630,6 +654,39 @@ mod tests {
         let mut state = replay(&[attached(1, "a"), attached(5, "a"), attached(3, "b"), attached(9, "a")]);
         let left: Vec<_> = state.take_sessions().iter().map(|session| session.session.0).collect();
         assert_eq!(left, [3, 9]);
+    }
+
+    #[test]
+    fn what_a_group_may_get_is_kept_of_sessions_that_are_over() {
+        let subscribed = |session, filter: &str| Record::Subscribed {
+            session: SessionNo(session),
+            subscription: Subscription { filter: filter.into(), options: 1, identifier: 0 },
+        };
+        let detached = |session| Record::Detached {
+            session: SessionNo(session),
+            at_ms: 0,
+            expiry_seconds: 1,
+            keeps_will: false,
+        };
+        for (filter, is_kept) in [("$share/g/t", true), ("$queue/t", true), ("t", false)] {
+            let member = [attached(1, "a"), subscribed(1, filter)];
+            for (has_message, packet_id) in [(false, 0), (true, 0), (true, 7)] {
+                let mut records = member.to_vec();
+                records.extend(has_message.then(|| published(1, &[(1, packet_id)])));
+                let is_kept = is_kept && has_message;
+                let mut expired = records.clone();
+                expired.push(detached(1));
+                let mut state = replay(&expired);
+                assert_eq!(state.close(1_000_000).expired.is_empty(), is_kept, "{filter}");
+                assert_eq!(state.take_sessions().len(), usize::from(is_kept));
+                records.push(attached(2, "a"));
+                let mut state = replay(&records);
+                let left = state.take_sessions();
+                assert_eq!(left.len(), 1 + usize::from(is_kept), "{filter}");
+                assert_eq!(left.last().map(|session| session.session.0), Some(2), "the younger is the last");
+                assert_eq!(state.namesakes.is_empty(), is_kept);
+            }
+        }
     }
 
     #[test]

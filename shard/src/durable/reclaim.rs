@@ -32,6 +32,7 @@ impl ShardCore {
                 if let Some(stored) = stored {
                     stored.image_count = stored.image_count.saturating_sub(1);
                 }
+                self.forget_estate_image(image.session);
                 self.reclaim_session(image.session, actions);
             }
             Record::Attached(attached) => self.reclaim_session(attached.session, actions),
@@ -106,7 +107,7 @@ impl ShardCore {
 
     /// Something of a session: an image of it, unless one is in what is left of the log.
     fn reclaim_session(&mut self, session: SessionNo, actions: &mut Actions) {
-        let Some(id) = self.session_numbered(session) else { return };
+        let Some(id) = self.session_numbered(session) else { return self.reclaim_estate(session, actions) };
         let Some(stored) = self.sessions.get_mut(id).and_then(Session::stored_mut) else { return };
         if stored.image_count > 0 {
             return;

@@ -40,6 +40,14 @@ pub(super) struct Restoring {
     wishes: Vec<Action>,
     /// Connections that came too early.
     early: Vec<ConnId>,
+    /// Whether messages of members that have ended wait until the members of all groups are known.
+    estates_wait: bool,
+}
+
+impl Restoring {
+    pub(super) const fn estates_wait(&self) -> bool {
+        self.estates_wait
+    }
 }
 
 impl ShardCore {
@@ -47,9 +55,12 @@ impl ShardCore {
     pub fn restore_ids(&mut self, next_session: SessionNo, next_message: MessageId) {
         self.durable.next_session = next_session;
         self.durable.next_message = next_message;
+        self.durable.restoring.estates_wait = true;
     }
 
-    /// Takes a session back whose home is this shard. Its client is away; its messages stay in the log until it comes back.
+    /// Takes a session back whose home is this shard. Its client is away; its messages stay in the log until it comes back. Of two
+    /// with one client id the older comes first: its end was not recorded any more, and its messages of shared subscriptions go to
+    /// other members.
     pub fn restore_session(&mut self, session: record::Session, now: Now) {
         self.now = now;
         if let Some(ghost) = Ghost::of(&session) {
@@ -58,7 +69,7 @@ impl ShardCore {
         }
         let mut actions = Actions::default();
         if let Some(older) = self.sessions.find(&session.client_id) {
-            // The end of the older one was not recorded any more.
+            // Never of one store: it takes them back in order.
             if self.number_of(older.index) > Some(session.session) {
                 self.record(Record::SessionEnded { session: session.session }, &mut actions);
                 self.durable.restoring.wishes.append(&mut actions.list);
@@ -130,7 +141,7 @@ impl ShardCore {
             self.check_restored(actions);
         } else {
             self.announce(actions);
-            self.begin_deadlines();
+            self.begin_deadlines(actions);
         }
     }
 
@@ -169,7 +180,7 @@ impl ShardCore {
             for conn in std::mem::take(&mut self.durable.restoring.early) {
                 self.release(conn, Hold::Store);
             }
-            self.begin_deadlines();
+            self.begin_deadlines(actions);
         }
     }
 
@@ -181,7 +192,9 @@ impl ShardCore {
     }
 
     /// Wills and ends of restored sessions go on counting; what is overdue comes with the first [`crate::Event::Timer`].
-    fn begin_deadlines(&mut self) {
+    fn begin_deadlines(&mut self, actions: &mut Actions) {
+        self.durable.restoring.estates_wait = false;
+        self.fetch_estates(actions);
         self.release_waiting_wills();
         for index in 0..self.sessions.index_end() {
             if let Some(id) = self.sessions.id_at(index)

@@ -129,7 +129,8 @@ impl ShardCore {
         }
         if is_durable {
             let promise = self.take_promise();
-            self.end_stored(session, memberships, promise, actions);
+            let returned = returned.iter().filter_map(Delivery::id).collect();
+            self.end_stored(session, memberships, (returned, promise), actions);
         }
         self.announce(actions);
     }
