@@ -190,8 +190,7 @@ impl Estate {
     /// A session that was over long ago, with what is still to be handed on.
     fn image(&self, session: SessionNo) -> record::Session {
         let options = SubscriptionOptions::with_qos(QoS::ExactlyOnce).as_u8();
-        let subscription =
-            |filter: &Box<str>| Subscription { filter: filter.clone(), options, identifier: 0 };
+        let subscription = |filter: &str| Subscription { filter: filter.into(), options, identifier: 0 };
         let sent = self.messages.iter().filter(|(_, packet_id)| *packet_id != 0);
         let waiting = self.messages.iter().filter(|(_, packet_id)| *packet_id == 0);
         record::Session {
@@ -199,7 +198,7 @@ impl Estate {
             client_id: self.client_id.clone(),
             expiry_seconds: 0,
             detached_at_ms: Some(0),
-            subscriptions: self.memberships.iter().map(subscription).collect(),
+            subscriptions: self.memberships.iter().map(|filter| subscription(filter)).collect(),
             outgoing: sent
                 .map(|(message, packet_id)| Outgoing { packet_id: *packet_id, message: Some(*message) })
                 .collect(),
