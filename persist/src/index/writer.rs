@@ -232,7 +232,8 @@ mod tests {
         let (writer, line, _held, notices) = start(Some(permits));
         permit.send(false).unwrap();
         while line.offer(one(1)) {
-            thread::yield_now();
+            // Slower than it fills: an index that is behind is another story.
+            thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(line.following(), Following::Broken);
         assert!(writer.stop(Duration::from_secs(30)));
